@@ -1,0 +1,311 @@
+"""Every knob once: its unit, default, bounds and one line of help, read from YAML and environment.
+
+Order, later wins: defaults here, the YAML file, `EDGE_AGENT_*` variables (`EDGE_AGENT_HTTP__LISTEN`
+is `http.listen`; the value is YAML). Unknown keys are errors that name the nearest known one.
+Secrets are never values here: the configuration names the files that hold them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+import msgspec
+import yaml
+from msgspec import Meta, Struct
+
+from edge_agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+DEFAULT_FILE = Path("/etc/edge-agent/edge-agent.yaml")
+ENV_PREFIX = "EDGE_AGENT_"
+# Variables with the prefix that are not configuration keys.
+ENV_RESERVED = {"EDGE_AGENT_HOME", "EDGE_AGENT_CONFIG"}
+
+Seconds = Annotated[float, Meta(gt=0, le=7 * 86400)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+
+
+class Http(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The HTTP surface."""
+
+    listen: Annotated[
+        tuple[str, ...], Meta(max_length=8, description="addresses as host:port; empty: no HTTP")
+    ] = ("127.0.0.1:8080",)
+    api_key_file: Annotated[
+        str | None,
+        Meta(description="file with one key per line; needed to listen beyond loopback"),
+    ] = None
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        Meta(description="names accepted in Host and Origin beside loopback and own addresses"),
+    ] = ()
+    # A megabyte of prompt is about 250,000 tokens, twice the longest context there is.
+    max_body_bytes: Annotated[
+        int, Meta(ge=1024, le=64 << 20, description="largest request body, bytes")
+    ] = 1 << 20
+    # Idle proxies cut at 30-60 s; a comment line every 10 s keeps a slow prefill alive.
+    heartbeat_s: Annotated[Seconds, Meta(description="SSE comment when nothing was sent, s")] = 10.0
+
+
+class Mqtt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The MQTT surface; without `url` there is none."""
+
+    url: Annotated[
+        str | None,
+        Meta(description="mqtt://host:1883 or mqtts://host:8883; null: no MQTT"),
+    ] = None
+    node: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=64)] | None,
+        Meta(description="this gateway's name in topics; null: host name"),
+    ] = None
+    base_topic: Annotated[
+        str, Meta(min_length=1, max_length=200, description="root of all our topics")
+    ] = "edge/v1/{node}"
+    reply_topics: Annotated[
+        tuple[str, ...], Meta(max_length=32, description="filters a reply topic must match")
+    ] = ("edge/v1/{node}/response/#",)
+    username: Annotated[str | None, Meta(description="broker user")] = None
+    password_file: Annotated[str | None, Meta(description="file with the broker password")] = None
+    ca_file: Annotated[
+        str | None, Meta(description="CA bundle for mqtts (PEM); null: system's")
+    ] = None
+    cert_file: Annotated[str | None, Meta(description="client certificate (PEM)")] = None
+    key_file: Annotated[str | None, Meta(description="key of the client certificate (PEM)")] = None
+    client_id: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=128)] | None,
+        Meta(description="fixed client id; null: edge-agent-{node}"),
+    ] = None
+    # Long enough not to lose queued requests over a night's outage.
+    session_expiry_s: Annotated[
+        int, Meta(ge=0, le=0xFFFFFFFE, description="how long the broker keeps our session, s")
+    ] = 86400
+    keepalive_s: Annotated[int, Meta(ge=5, le=3600, description="MQTT keep-alive, s")] = 30
+    # Fast restarts must not flap: the broker waits this long before it publishes the will.
+    will_delay_s: Annotated[int, Meta(ge=0, le=600, description="delay of the last will, s")] = 5
+    # In flight and not yet on disk; each is on disk within milliseconds.
+    receive_maximum: Annotated[
+        int, Meta(ge=1, le=65535, description="unacknowledged requests the broker may send")
+    ] = 8
+    max_payload_bytes: Annotated[
+        int, Meta(ge=1024, le=64 << 20, description="largest request payload, bytes")
+    ] = 1 << 20
+    # Brokers drop what is larger (AWS IoT 128 kB, mosquitto 2.1 2 MB); v5 brokers tell us theirs.
+    max_packet_bytes: Annotated[
+        int, Meta(ge=1024, le=256 << 20, description="largest packet we publish, bytes")
+    ] = 2_000_000
+    # Ten messages a second per stream at most: a small broker serves many clients.
+    delta_interval_s: Annotated[
+        float, Meta(ge=0.01, le=10, description="deltas are joined over this time, s")
+    ] = 0.1
+
+
+class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The model's process."""
+
+    slots: Annotated[int, Meta(ge=1, le=64, description="requests that run at once")] = 4
+    context: Annotated[
+        int,
+        Meta(ge=128, le=131072, description="tokens of prompt and answer together, per slot"),
+    ] = 4096
+    threads: Annotated[
+        Literal["auto"] | Annotated[int, Meta(ge=1, le=256)],
+        Meta(description="compute threads; auto: cores this process may use"),
+    ] = "auto"
+    # One chunk is the longest a running answer waits for a neighbour's prompt.
+    chunk_tokens: Annotated[
+        int, Meta(ge=16, le=1024, description="prompt tokens computed in one step")
+    ] = 128
+    # More than slots x 8 waiting would not be answered within a usual client's patience.
+    queue_requests: Annotated[
+        int, Meta(ge=1, le=10_000, description="requests that may wait for a slot")
+    ] = 32
+    max_crashes: Annotated[
+        int, Meta(ge=1, le=100, description="crashes under one request before it is poison")
+    ] = 3
+    # A prefill chunk of the largest model on the slowest board takes seconds, never minutes.
+    stall_limit_s: Annotated[
+        Seconds, Meta(description="no heartbeat for so long: the engine is killed, s")
+    ] = 60.0
+    load_wait_s: Annotated[
+        Seconds, Meta(description="how long a request waits for a loading model, s")
+    ] = 20.0
+    restart_wait_s: Annotated[
+        Seconds, Meta(description="first wait before the engine is restarted, s; doubles")
+    ] = 0.5
+    restart_wait_limit_s: Annotated[Seconds, Meta(description="longest such wait, s")] = 60.0
+
+
+class Journal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The durable queue."""
+
+    max_jobs: Annotated[int, Meta(ge=1, le=1_000_000, description="unfinished jobs kept")] = 1000
+    max_bytes: Annotated[
+        int, Meta(ge=1 << 20, description="bytes of payloads and results kept")
+    ] = 256 << 20
+    retention_s: Annotated[
+        Seconds, Meta(description="how long results answer a repeated id, s")
+    ] = 86400.0
+    default_deadline_s: Annotated[
+        Seconds, Meta(description="deadline of a request that names none, s")
+    ] = 3600.0
+    # Below this a full disk would stop SQLite in the middle of a result.
+    min_free_bytes: Annotated[
+        int, Meta(ge=0, description="free disk below which nothing is accepted")
+    ] = 32 << 20
+
+
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds of one request, on every wire."""
+
+    max_messages: Annotated[int, Meta(ge=1, le=10_000, description="messages")] = 256
+    max_json_depth: Annotated[int, Meta(ge=4, le=256, description="nesting of JSON")] = 32
+    max_stop_strings: Annotated[int, Meta(ge=1, le=64, description="stop strings")] = 16
+    max_stop_chars: Annotated[int, Meta(ge=1, le=4096, description="length of one")] = 256
+    max_deadline_s: Annotated[Seconds, Meta(description="longest deadline, s")] = 86400.0
+    max_id_chars: Annotated[int, Meta(ge=8, le=256, description="length of a request id")] = 128
+
+
+class Daemon(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Life of the daemon."""
+
+    # systemd's own TimeoutStopSec is 90 s; ours ends well before it.
+    drain_s: Annotated[
+        Seconds, Meta(description="how long running answers may finish on SIGTERM, s")
+    ] = 10.0
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="least level logged")
+    ] = "info"
+    log_format: Annotated[
+        Literal["text", "json"], Meta(description="one line of key=value, or of JSON")
+    ] = "text"
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All of it."""
+
+    model: Annotated[str, Meta(min_length=1, max_length=128, description="package to serve")] = (
+        "smollm2-135m-instruct"
+    )
+    http: Http = Http()
+    mqtt: Mqtt = Mqtt()
+    engine: Engine = Engine()
+    journal: Journal = Journal()
+    limits: Limits = Limits()
+    daemon: Daemon = Daemon()
+
+    @property
+    def node(self) -> str:
+        """This gateway's name in topics and logs."""
+        return self.mqtt.node or socket.gethostname()
+
+
+class Knob(Struct, frozen=True):
+    """One documented configuration key."""
+
+    path: str
+    default: object
+    help: str
+
+
+def knobs() -> Iterator[Knob]:
+    """Yield every configuration key with its default and help, in the order of the classes."""
+    yield from _knobs(Config, "")
+
+
+def _knobs(cls: type[Struct], prefix: str) -> Iterator[Knob]:
+    hints = get_type_hints(cls, include_extras=True)
+    for field in msgspec.structs.fields(cls):
+        if isinstance(field.type, type) and issubclass(field.type, Struct):
+            yield from _knobs(field.type, f"{prefix}{field.name}.")
+        else:
+            yield Knob(f"{prefix}{field.name}", field.default, _help(hints[field.name]))
+
+
+def _help(hint: object) -> str:
+    metas = [meta for meta in getattr(hint, "__metadata__", ()) if isinstance(meta, Meta)]
+    return next((meta.description for meta in reversed(metas) if meta.description), "")
+
+
+def home_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return where state lives: `$EDGE_AGENT_HOME`, systemd's `$STATE_DIRECTORY`, or per XDG."""
+    if home := environ.get("EDGE_AGENT_HOME"):
+        return Path(home)
+    if state := environ.get("STATE_DIRECTORY"):
+        return Path(state.split(":")[0])
+    data = environ.get("XDG_DATA_HOME") or Path(environ.get("HOME", "/root")) / ".local" / "share"
+    return Path(data) / "edge-agent"
+
+
+def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Config:
+    """Read the configuration from `path` (else the default file, if there) and the environment.
+
+    Raises:
+        ConfigError: unreadable file, bad YAML, unknown key, wrong type or out of range.
+    """
+    if path is None and (named := environ.get("EDGE_AGENT_CONFIG")):
+        path = Path(named)
+    where = str(path or DEFAULT_FILE)
+    tree = _read_yaml(path) if path or DEFAULT_FILE.is_file() else {}
+    _check_keys(tree, Config, where)
+    for name, value in _environment(environ):
+        _insert(tree, name, value)
+    try:
+        return msgspec.convert(tree, Config)
+    except msgspec.ValidationError as exc:
+        raise ConfigError(where, str(exc).replace("`$.", "`")) from exc
+
+
+def _read_yaml(path: Path | None) -> dict[str, Any]:
+    path = path or DEFAULT_FILE
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        raise ConfigError(str(path), str(exc)) from exc
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(str(path), f"expected keys and values, found {type(tree).__name__}")
+    return tree
+
+
+def _environment(environ: Mapping[str, str]) -> Iterator[tuple[str, object]]:
+    for variable, text in sorted(environ.items()):
+        if not variable.startswith(ENV_PREFIX) or variable in ENV_RESERVED:
+            continue
+        dotted = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".")
+        _check_key(dotted, [knob.path for knob in knobs()], f"environment {variable}")
+        try:
+            yield dotted, yaml.safe_load(text)
+        except yaml.YAMLError as exc:
+            msg = f"environment {variable}"
+            raise ConfigError(msg, str(exc)) from exc
+
+
+def _insert(tree: dict[str, Any], dotted: str, value: object) -> None:
+    *parents, leaf = dotted.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {}) or {}
+    tree[leaf] = value
+
+
+def _check_keys(tree: Mapping[str, Any], cls: type[Struct], where: str, prefix: str = "") -> None:
+    known = {field.name: field.type for field in msgspec.structs.fields(cls)}
+    for key, value in tree.items():
+        _check_key(f"{prefix}{key}", [f"{prefix}{name}" for name in known], where)
+        kind = known[key]
+        if isinstance(kind, type) and issubclass(kind, Struct) and isinstance(value, dict):
+            _check_keys(value, kind, where, f"{prefix}{key}.")
+
+
+def _check_key(key: str, known: list[str], where: str) -> None:
+    if key in known:
+        return
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0)
+    hint = f"; the nearest known key is {near[0]!r}" if near else ""
+    raise ConfigError(where, f"unknown key {key!r}{hint}")

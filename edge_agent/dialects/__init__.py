@@ -1,0 +1,1 @@
+"""JSON bodies to vocabulary and back, pure: no clock, no I/O, no transport."""

@@ -1,0 +1,1 @@
+"""Requests in, events out: plain synchronous Python on numpy and onnxruntime, no event loop."""

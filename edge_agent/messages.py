@@ -1,0 +1,176 @@
+"""The vocabulary: what a prompt is and what comes back, the same objects on every floor.
+
+A `Request` goes down from a transport to a model, `Event`s come up. Everything here crosses a
+process boundary as MessagePack, so everything here is a msgspec struct of plain values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from edge_agent.errors import EdgeError
+
+
+class Role(StrEnum):
+    """Who speaks in a conversation."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class Message(Struct, frozen=True, kw_only=True):
+    """One turn of a conversation; `content` is what a user may have typed and is never trusted."""
+
+    role: Role
+    content: str
+
+
+class Sampling(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the next token is chosen. `None` means: as the model's package says.
+
+    temperature 0 is greedy: the argmax of the logits after penalties. top_k 0, top_p 1 and min_p 0
+    switch the filter off. Penalties look at the answer only (presence, frequency) or at prompt and
+    answer (repetition), as vLLM and OpenAI define them.
+    """
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+
+
+class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One prompt to answer.
+
+    `id` names it everywhere (journal, logs, wires). `model` is the name as the client wrote it.
+    `max_tokens` None means: until the model stops or the context is full. `deadline_s` counts from
+    the moment the request was received. `stream` asks for `Delta`s on the wire; the events between
+    the parts of the daemon always carry them.
+    """
+
+    id: str
+    messages: tuple[Message, ...]
+    model: str | None = None
+    sampling: Sampling = Sampling()
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    stream: bool = False
+    deadline_s: float | None = None
+
+
+class FinishReason(StrEnum):
+    """Why an answer ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+
+
+class Usage(Struct, frozen=True, kw_only=True):
+    """Tokens read and written for one answer."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and answer together."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+class Timings(Struct, frozen=True, kw_only=True):
+    """Where the time of an answer went, in seconds: waiting for a slot, prefill, decode."""
+
+    queue_s: float
+    prefill_s: float
+    decode_s: float
+
+
+class Accepted(Struct, frozen=True, kw_only=True, tag="accepted"):
+    """The request fits and will be answered; nothing after this is a refusal."""
+
+    prompt_tokens: int
+    served_by: str = "local"
+
+
+class Delta(Struct, frozen=True, tag="delta"):
+    """The next piece of text, whole characters only; joined in order the pieces are the answer."""
+
+    text: str
+
+
+class Done(Struct, frozen=True, kw_only=True, tag="done"):
+    """The answer is complete. `stop` is the stop string that ended it, if one did."""
+
+    finish_reason: FinishReason
+    usage: Usage
+    timings: Timings
+    stop: str | None = None
+
+
+class Failed(Struct, frozen=True, kw_only=True, tag="failed"):
+    """There will be no (further) answer. Before `Accepted` this is a refusal.
+
+    `code` is one of the stable codes of `edge_agent.errors`; `retryable` says whether the same
+    request may succeed later, `retry_after_s` when.
+    """
+
+    code: str
+    message: str
+    retryable: bool
+    retry_after_s: float | None = None
+    param: str | None = None
+
+    @classmethod
+    def of(cls, error: EdgeError) -> Failed:
+        """Return the event that tells of `error`."""
+        return cls(
+            code=error.code,
+            message=str(error),
+            retryable=error.retryable,
+            retry_after_s=error.retry_after_s,
+            param=error.param,
+        )
+
+
+Event = Accepted | Delta | Done | Failed
+Events = AsyncGenerator[Event, None]  # not AsyncIterator: its reader must be able to close it
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """A whole answer: the fold of an event stream that ended in `Done`."""
+
+    text: str
+    done: Done
+    served_by: str = "local"
+
+
+def fold(events: Iterable[Event]) -> Answer | Failed:
+    """Join the events of one request into its answer, or return how it failed.
+
+    Raises:
+        ValueError: the events end without `Done` or `Failed`, which no backend may do.
+    """
+    pieces: list[str] = []
+    served_by = "local"
+    for event in events:
+        match event:
+            case Accepted():
+                served_by = event.served_by
+            case Delta():
+                pieces.append(event.text)
+            case Done():
+                return Answer(text="".join(pieces), done=event, served_by=served_by)
+            case Failed():
+                return event
+    msg = "event stream ended without Done or Failed"
+    raise ValueError(msg)

@@ -1,0 +1,1 @@
+"""Model packages on disk: cards, manifests, fetching and publishing. Knows no weights."""

@@ -1,0 +1,1 @@
+"""What the operator sees: logs, health, and the service manager."""

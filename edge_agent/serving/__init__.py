@@ -1,0 +1,1 @@
+"""Where a request runs, and what is kept of it."""

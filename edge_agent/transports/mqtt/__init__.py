@@ -1,0 +1,1 @@
+"""The MQTT surface on paho, driven by the event loop."""
