@@ -168,6 +168,13 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_stop_strings: Annotated[int, Meta(ge=1, le=64, description="stop strings")] = 16
     max_stop_chars: Annotated[int, Meta(ge=1, le=4096, description="length of one")] = 256
     max_deadline_s: Annotated[Seconds, Meta(description="longest deadline, s")] = 86400.0
+    # The longest context there is; an answer that long has no room for a prompt.
+    max_answer_tokens: Annotated[
+        int, Meta(ge=1, le=1 << 20, description="largest max_tokens a request may name")
+    ] = 131072
+    max_model_chars: Annotated[
+        int, Meta(ge=8, le=1024, description="length of a model name in a request")
+    ] = 128
     max_id_chars: Annotated[int, Meta(ge=8, le=256, description="length of a request id")] = 128
 
 
