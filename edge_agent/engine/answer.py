@@ -1,0 +1,107 @@
+"""One request while it is being answered: its tokens, its text, its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edge_agent.engine.sampler import Picker
+from edge_agent.messages import Delta, Done, FinishReason, Timings, Usage
+from edge_agent.text.stream import TextStream
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edge_agent.engine.sampler import Logits
+    from edge_agent.messages import Event, Sampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A request turned into token ids, checked to fit, and not yet begun."""
+
+    id: str
+    prompt: Sequence[int]
+    max_tokens: int
+    """Tokens that may be generated; prompt and answer together fit the context."""
+    stop: Sequence[str]
+    sampling: Sampling
+    """With the defaults of the model's package filled in."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Clock:
+    """When the stages of an answer began, in seconds of one monotonic clock."""
+
+    submitted_s: float
+    admitted_s: float = 0.0
+    first_token_s: float = 0.0
+
+    def timings(self, now_s: float) -> Timings:
+        """Return how long each stage took."""
+        first_token_s = self.first_token_s or now_s
+        return Timings(
+            queue_s=self.admitted_s - self.submitted_s,
+            prefill_s=first_token_s - self.admitted_s,
+            decode_s=now_s - first_token_s,
+        )
+
+
+class RunningAnswer:
+    """An admitted request in its slot."""
+
+    def __init__(
+        self, prepared: Prepared, *, slot: int, vocab: int, arrival: int, clock: Clock
+    ) -> None:
+        self.id = prepared.id
+        self.slot = slot
+        self.arrival = arrival
+        """Rises by one per admitted request: who came first."""
+        self.clock = clock
+        self.cached = 0
+        """Tokens that the slot's KV cache holds."""
+        self._prepared = prepared
+        self._generated: list[int] = []
+        self._picker = Picker(prepared.sampling, prompt=prepared.prompt, vocab=vocab)
+        self._text = TextStream(prepared.stop)
+
+    @property
+    def prompt_left(self) -> int:
+        """Prompt tokens that are not in the cache yet."""
+        return max(len(self._prepared.prompt) - self.cached, 0)
+
+    @property
+    def total_tokens(self) -> int:
+        """The most tokens that this answer can come to, prompt included."""
+        return len(self._prepared.prompt) + self._prepared.max_tokens
+
+    def next_tokens(self, count: int) -> Sequence[int]:
+        """Return the `count` tokens to compute next: prompt, or the last one generated."""
+        if self.prompt_left:
+            return self._prepared.prompt[self.cached : self.cached + count]
+        return self._generated[-1:]
+
+    def pick(self, logits: Logits) -> int:
+        """Choose the next token from logits float32 [vocab], which may be changed in place."""
+        return self._picker.pick(logits)
+
+    def commit(self, token: int, data: bytes, *, is_stop: bool, now_s: float) -> list[Event]:
+        """Add a chosen token with its text bytes; return what to tell, the last event if done."""
+        self.clock.first_token_s = self.clock.first_token_s or now_s
+        self._generated.append(token)
+        text = "" if is_stop else self._text.feed(data)
+        stopped_by = self._text.stopped_by
+        reason = None
+        if is_stop or stopped_by is not None:
+            reason = FinishReason.STOP
+        elif len(self._generated) >= self._prepared.max_tokens:
+            reason = FinishReason.LENGTH
+        if reason is None:
+            return [Delta(text)] if text else []
+        text += self._text.finish()
+        usage = Usage(
+            prompt_tokens=len(self._prepared.prompt), completion_tokens=len(self._generated)
+        )
+        timings = self.clock.timings(now_s)
+        done = Done(finish_reason=reason, usage=usage, timings=timings, stop=stopped_by)
+        return [Delta(text), done] if text else [done]

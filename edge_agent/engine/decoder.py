@@ -1,0 +1,119 @@
+"""One forward step of the decoder graph: tokens of many slots in, asked-for logits out.
+
+The only place that runs onnxruntime. K and V are bound in place, as past and as present.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime as ort
+
+from edge_agent.engine.batch import pack
+from edge_agent.engine.kv_cache import KvArena, capacity_for
+from edge_agent.engine.rope import rope_tables
+from edge_agent.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from edge_agent.engine.batch import Batch, Row
+    from edge_agent.modelstore.manifest import Manifest
+
+KV_DTYPES = {"fp32": np.float32}
+
+
+def session_options(threads: int) -> ort.SessionOptions:
+    """Return the one set of options that every model is loaded with."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    # Shapes change with every step, so a recorded allocation pattern never fits.
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    for key, value in {
+        # A daemon that waits for work must not burn a core: stop spinning when a run ends.
+        "session.force_spinning_stop": "1",
+        "session.set_denormal_as_zero": "1",
+        # Parallel packing doubles the peak memory of a load and gains nothing on small boxes.
+        "session.prepack.enable_parallel": "0",
+        # Without it a shared tensor that is reshaped would be copied to the heap at load.
+        "optimization.constant_folding_max_output_size_in_bytes": "1048576",
+    }.items():
+        options.add_session_config_entry(key, value)
+    return options
+
+
+class Decoder:
+    """A loaded model with its KV arena."""
+
+    def __init__(
+        self, package: Path, manifest: Manifest, *, slots: int, tokens: int, threads: int
+    ) -> None:
+        """Load the graph of `package`; every slot gets room for `tokens` positions.
+
+        Raises:
+            ModelError: the graph or its weights cannot be loaded.
+        """
+        dtype = KV_DTYPES["fp32"]
+        capacity = capacity_for(manifest.shape, tokens=tokens, dtype=dtype)
+        try:
+            self._session = ort.InferenceSession(
+                str(package / manifest.graphs["fp32"]),
+                session_options(threads),
+                providers=["CPUExecutionProvider"],
+            )
+        except Exception as exc:  # onnxruntime raises classes of its own, without a common base
+            msg = f"{package}: {exc}"
+            raise ModelError(msg) from exc
+        self.arena = KvArena(manifest.shape, slots=slots, capacity=capacity, dtype=dtype)
+        self.rope = rope_tables(manifest.rope, capacity=capacity)
+        self.vocab = manifest.shape.vocab
+        self._constants: dict[str, NDArray[Any]] = {
+            "cos": self.rope.cos,
+            "sin": self.rope.sin,
+            # With query_seqlens only an upper bound of every row's length: the capacity.
+            "total_len": np.array(capacity, np.int32),
+        }
+        self._bindings: dict[int, ort.IOBinding] = {}
+        self._logits = np.empty((slots, self.vocab), np.float32)
+
+    def forward(self, rows: Sequence[Row]) -> NDArray[np.float32]:
+        """Compute one step; return logits float32 [R, vocab], valid until the next call.
+
+        The caches of the rows' slots grow by the rows' tokens, in place.
+        """
+        batch = pack(rows)
+        binding = self._binding(batch.num_slots)
+        for name, array in batch.feeds.items():
+            binding.bind_cpu_input(name, array)
+        logits = self._bind_logits(binding, batch)
+        self._session.run_with_iobinding(binding)
+        return logits
+
+    def _bind_logits(self, binding: ort.IOBinding, batch: Batch) -> NDArray[np.float32]:
+        if batch.num_logits > len(self._logits):
+            self._logits = np.empty((batch.num_logits, self.vocab), np.float32)
+        logits = self._logits[: batch.num_logits]
+        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+        return logits
+
+    def _binding(self, num_slots: int) -> ort.IOBinding:
+        """Return the binding of slots [0, num_slots), with all that never changes bound once."""
+        if num_slots in self._bindings:
+            return self._bindings[num_slots]
+        binding = self._session.io_binding()
+        for name, array in self._constants.items():
+            binding.bind_cpu_input(name, array)
+        for layer, sides in enumerate(self.arena.layers):
+            for side, array in zip("kv", sides, strict=True):
+                place = (np.float32, (num_slots, *array.shape[1:]), array.ctypes.data)
+                binding.bind_input(f"past.{layer}.{side}", "cpu", 0, *place)
+                binding.bind_output(f"present.{layer}.{side}", "cpu", 0, *place)
+        self._bindings[num_slots] = binding
+        return binding

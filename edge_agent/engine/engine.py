@@ -1,0 +1,214 @@
+"""The engine: requests in, events out, one forward step at a time, no event loop.
+
+`prepare` may be called from any thread; everything else belongs to the one thread that steps.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from edge_agent.engine.answer import Clock, Prepared, RunningAnswer
+from edge_agent.engine.batch import Row
+from edge_agent.engine.decoder import Decoder
+from edge_agent.engine.scheduler import SlotState, plan
+from edge_agent.errors import Cancelled, Overloaded, PromptTooLong
+from edge_agent.messages import Accepted, Done, Failed, Sampling
+from edge_agent.modelstore.manifest import read_manifest
+from edge_agent.text.chat import ChatTemplate
+from edge_agent.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from edge_agent.engine.scheduler import Work
+    from edge_agent.messages import Event, Request
+
+# What a client is told to wait when the queue is full and nothing has finished yet.
+_FULL_RETRY_S = 5.0
+
+
+class Engine:
+    """A loaded model with its slots and its queue."""
+
+    def __init__(  # noqa: PLR0913  # each is a knob of the configuration, named by keyword
+        self,
+        package: Path,
+        *,
+        slots: int,
+        context: int,
+        chunk_tokens: int,
+        threads: int,
+        queue_requests: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Load `package` with room for `slots` requests of at most `context` tokens each.
+
+        Raises:
+            ModelError: the package cannot be loaded.
+        """
+        manifest = read_manifest(package)
+        self.name = manifest.name
+        self.context = min(context, manifest.context)
+        self.slots = slots
+        self.threads = threads
+        self._chunk_tokens = chunk_tokens
+        self._queue_requests = queue_requests
+        self._clock = clock
+        self._defaults = manifest.sampling
+        self._stop_ids = frozenset(manifest.stop_token_ids)
+        self._tokenizer = Tokenizer.load(package / "tokenizer.json")
+        self._template = ChatTemplate.load(package / "chat_template.jinja", self._tokenizer)
+        self._holes = np.asarray(self._tokenizer.holes(manifest.shape.vocab), np.int64)
+        # A row is checked with its padded chunk, so the caches reach one chunk past the context.
+        tokens = self.context + chunk_tokens
+        self._decoder = Decoder(package, manifest, slots=slots, tokens=tokens, threads=threads)
+        self._waiting: deque[tuple[Prepared, Clock]] = deque()
+        self._running: dict[int, RunningAnswer] = {}
+        self._told: list[tuple[str, Event]] = []
+        self._arrivals = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether `step` has anything to do or to tell."""
+        return bool(self._running or self._waiting or self._told)
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """Ids of the requests that have a slot."""
+        return tuple(answer.id for answer in self._running.values())
+
+    @property
+    def waiting(self) -> int:
+        """Number of requests without a slot."""
+        return len(self._waiting)
+
+    def prepare(self, request: Request) -> Prepared:
+        """Render and tokenize `request`, and check that it fits. Any thread.
+
+        Raises:
+            PromptTooLong: no token of the context would be left for the answer.
+            InvalidRequest: the chat template does not allow this conversation.
+        """
+        prompt = self._template.encode(request.messages)
+        room = self.context - len(prompt)
+        if room < 1:
+            raise PromptTooLong(len(prompt), self.context - 1)
+        return Prepared(
+            id=request.id,
+            prompt=prompt,
+            max_tokens=min(request.max_tokens or room, room),
+            stop=request.stop,
+            sampling=_with_defaults(request.sampling, self._defaults),
+        )
+
+    def submit(self, prepared: Prepared) -> Accepted:
+        """Queue a prepared request; its events come out of `step`.
+
+        Raises:
+            Overloaded: the queue is full.
+        """
+        if len(self._waiting) >= self._queue_requests:
+            reason = f"{len(self._waiting)} requests are waiting, the limit"
+            raise Overloaded(reason, _FULL_RETRY_S)
+        self._waiting.append((prepared, Clock(submitted_s=self._clock())))
+        return Accepted(prompt_tokens=len(prepared.prompt))
+
+    def cancel(self, request_id: str) -> None:
+        """Stop working on a request, if it is here: its slot is free before the next step."""
+        for entry in list(self._waiting):
+            if entry[0].id == request_id:
+                self._waiting.remove(entry)
+                self._told.append((request_id, Failed.of(Cancelled())))
+        for answer in list(self._running.values()):
+            if answer.id == request_id:
+                self._release(answer)
+                self._told.append((request_id, Failed.of(Cancelled())))
+
+    def step(self) -> list[tuple[str, Event]]:
+        """Compute one step; return the events it brought, those of one request in order."""
+        told, self._told = self._told, []
+        self._admit()
+        work = plan(self._slot_states(), chunk_tokens=self._chunk_tokens)
+        if work:
+            logits = iter(self._decoder.forward([self._row(item) for item in work]))
+            told.extend(self._commit(work, logits))
+        return told
+
+    def close(self) -> None:
+        """Forget everything that runs or waits."""
+        self._waiting.clear()
+        for answer in list(self._running.values()):
+            self._release(answer)
+
+    def _admit(self) -> None:
+        """Give free slots, the lowest first, to those that wait longest."""
+        free = [slot for slot in range(self.slots) if slot not in self._running]
+        for slot in free[: len(self._waiting)]:
+            prepared, clock = self._waiting.popleft()
+            clock.admitted_s = self._clock()
+            self._running[slot] = RunningAnswer(
+                prepared, slot=slot, vocab=self._decoder.vocab, arrival=self._arrivals, clock=clock
+            )
+            self._arrivals += 1
+
+    def _slot_states(self) -> list[SlotState]:
+        return [
+            SlotState(slot=slot, arrival=answer.arrival, prompt_left=answer.prompt_left)
+            for slot, answer in self._running.items()
+        ]
+
+    def _row(self, item: Work) -> Row:
+        answer = self._running[item.slot]
+        rope = self._decoder.rope
+        return Row(
+            slot=item.slot,
+            past=answer.cached,
+            tokens=answer.next_tokens(item.num_tokens),
+            num_logits=int(item.num_tokens >= answer.prompt_left),
+            # The mode is fixed for life: a request that can grow long is long from its start.
+            position_offset=rope.long_offset if answer.total_tokens > rope.short_limit else 0,
+        )
+
+    def _commit(
+        self, work: tuple[Work, ...], logits: Iterator[NDArray[np.float32]]
+    ) -> Iterator[tuple[str, Event]]:
+        """Advance every slot that worked; a prompt's end and a decoding row choose a token."""
+        for item in work:
+            answer = self._running[item.slot]
+            had_left = answer.prompt_left
+            answer.cached += item.num_tokens
+            if item.num_tokens < had_left:
+                continue
+            row = next(logits)
+            row[self._holes] = -np.inf
+            token = answer.pick(row)
+            events = answer.commit(
+                token,
+                self._tokenizer.bytes_of(token),
+                is_stop=token in self._stop_ids,
+                now_s=self._clock(),
+            )
+            if events and isinstance(events[-1], Done):
+                self._release(answer)
+            for event in events:
+                yield answer.id, event
+
+    def _release(self, answer: RunningAnswer) -> None:
+        del self._running[answer.slot]
+        self._decoder.arena.release(answer.slot)
+
+
+def _with_defaults(sampling: Sampling, defaults: Sampling) -> Sampling:
+    """Return `sampling` with what it leaves open taken from `defaults`."""
+    asked = {
+        name: value for name, value in msgspec.structs.asdict(sampling).items() if value is not None
+    }
+    return msgspec.structs.replace(defaults, **asked)

@@ -1,0 +1,194 @@
+"""Chooses the next token from a row of logits. All options are settled before the decode loop.
+
+The order is vLLM's: penalties, temperature, top-k, top-p, min-p, then one draw from what is left.
+A seeded request draws from its own Philox stream, one number per token: what runs beside it cannot
+change its draws.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from edge_agent.messages import Sampling
+
+    Logits = NDArray[np.float32]
+    """float32 [vocab]; pickers may write to it."""
+    Pick = Callable[[Logits], int]
+    Candidates = tuple[NDArray[np.intp], NDArray[np.float64]]
+    """Token ids and their weights (not normalised), the heaviest first if sorted."""
+    Filter = Callable[[Candidates], Candidates]
+
+# How many of the heaviest tokens top-p looks at before it sorts more; one draw in a hundred needs
+# more than these at usual settings.
+_FIRST_LOOK = 256
+# Colder than this only the argmax keeps any weight, and the division would overflow (vLLM's mark).
+_GREEDY_BELOW = 1e-5
+
+
+class Picker:
+    """Chooses tokens for one answer and remembers them for the penalties."""
+
+    def __init__(self, sampling: Sampling, *, prompt: Sequence[int], vocab: int) -> None:
+        self._penalties = _penalties(sampling, prompt=prompt, vocab=vocab)
+        self._pick = _make_pick(sampling)
+
+    def pick(self, logits: Logits) -> int:
+        """Return the next token's id; `logits` float32 [vocab] may be changed in place."""
+        for penalty in self._penalties:
+            penalty.apply(logits)
+        token = self._pick(logits)
+        for penalty in self._penalties:
+            penalty.count(token)
+        return token
+
+
+def _make_pick(sampling: Sampling) -> Pick:
+    temperature = 1.0 if sampling.temperature is None else sampling.temperature
+    if temperature < _GREEDY_BELOW:
+        return _greedy
+    select = _selector(sampling.top_k or 0, 1.0 if sampling.top_p is None else sampling.top_p)
+    min_p = sampling.min_p or 0.0
+    rng = np.random.Generator(np.random.Philox(sampling.seed))
+
+    def pick(logits: Logits) -> int:
+        # Weights relative to the heaviest token, in float64: the sum over a vocabulary is exact
+        # enough that the draw does not depend on the order of summation.
+        weights = np.exp((logits.astype(np.float64) - float(logits.max())) / temperature)
+        ids, weights = select(weights)
+        if min_p > 0:
+            kept = weights >= min_p  # the heaviest weighs 1
+            ids, weights = ids[kept], weights[kept]
+        cumulated = np.cumsum(weights)
+        drawn = int(np.searchsorted(cumulated, rng.random() * cumulated[-1], side="right"))
+        return int(ids[min(drawn, len(ids) - 1)])
+
+    return pick
+
+
+def _greedy(logits: Logits) -> int:
+    return int(np.argmax(logits))
+
+
+def _selector(top_k: int, top_p: float) -> Callable[[NDArray[np.float64]], Candidates]:
+    """Return the function that keeps what top-k and then top-p allow."""
+
+    def everything(weights: NDArray[np.float64]) -> Candidates:
+        return np.arange(len(weights)), weights
+
+    def by_rank(weights: NDArray[np.float64]) -> Candidates:
+        return heaviest(weights, top_k)
+
+    def by_mass(weights: NDArray[np.float64]) -> Candidates:
+        if top_k:
+            ids, ranked = heaviest(weights, top_k)
+            total = float(ranked.sum())
+        else:
+            ids, ranked, total = _until_mass(weights, top_p)
+        keep = int(np.searchsorted(np.cumsum(ranked), top_p * total)) + 1
+        return ids[:keep], ranked[:keep]
+
+    if top_p < 1:
+        return by_mass
+    return by_rank if top_k else everything
+
+
+def heaviest(weights: NDArray[np.float64], count: int) -> Candidates:
+    """Return ids and weights of the `count` heaviest, heaviest first, ties by the lower id."""
+    count = min(count, len(weights))
+    if count < len(weights):
+        border = np.partition(weights, len(weights) - count)[len(weights) - count]
+        ids = np.flatnonzero(weights >= border)
+    else:
+        ids = np.arange(len(weights))
+    ids = ids[np.argsort(-weights[ids], kind="stable")][:count]
+    return ids, weights[ids]
+
+
+def _until_mass(
+    weights: NDArray[np.float64], top_p: float
+) -> tuple[NDArray[np.intp], NDArray[np.float64], float]:
+    """Return at least the heaviest tokens that together hold `top_p` of the mass, and the mass."""
+    total = float(weights.sum())
+    count = _FIRST_LOOK
+    while True:
+        ids, ranked = heaviest(weights, count)
+        if len(ids) == len(weights) or float(ranked.sum()) >= top_p * total:
+            return ids, ranked, total
+        count *= 8
+
+
+class _Seen:
+    """Tokens seen so far, each once, with how often."""
+
+    def __init__(self, vocab: int, tokens: Sequence[int] = ()) -> None:
+        self._counts = np.zeros(vocab, np.int32)
+        np.add.at(self._counts, np.asarray(tokens, np.int64), 1)
+        self.ids = np.flatnonzero(self._counts)
+
+    def add(self, token: int) -> None:
+        if self._counts[token] == 0:
+            self.ids = np.append(self.ids, token)
+        self._counts[token] += 1
+
+    @property
+    def counts(self) -> NDArray[np.int32]:
+        counts: NDArray[np.int32] = self._counts[self.ids]
+        return counts
+
+
+class _Repetition:
+    """Divides positive and multiplies negative logits of all tokens seen, prompt included.
+
+    Source: Keskar et al. 2019 (CTRL), as Hugging Face and vLLM apply it.
+    """
+
+    def __init__(self, penalty: float, seen: _Seen) -> None:
+        self._penalty = np.float32(penalty)
+        self._seen = seen
+
+    def apply(self, logits: Logits) -> None:
+        ids = self._seen.ids
+        values = logits[ids]
+        logits[ids] = np.where(values > 0, values / self._penalty, values * self._penalty)
+
+    def count(self, token: int) -> None:
+        self._seen.add(token)
+
+
+class _Additive:
+    """Subtracts `presence` once and `frequency` per occurrence, for tokens of the answer.
+
+    Source: OpenAI's API reference for presence_penalty and frequency_penalty.
+    """
+
+    def __init__(self, presence: float, frequency: float, seen: _Seen) -> None:
+        self._presence = np.float32(presence)
+        self._frequency = np.float32(frequency)
+        self._seen = seen
+
+    def apply(self, logits: Logits) -> None:
+        seen = self._seen
+        logits[seen.ids] -= self._presence + self._frequency * seen.counts.astype(np.float32)
+
+    def count(self, token: int) -> None:
+        self._seen.add(token)
+
+
+def _penalties(
+    sampling: Sampling, *, prompt: Sequence[int], vocab: int
+) -> list[_Repetition | _Additive]:
+    penalties: list[_Repetition | _Additive] = []
+    repetition = sampling.repetition_penalty or 1.0
+    if repetition != 1:
+        penalties.append(_Repetition(repetition, _Seen(vocab, prompt)))
+    presence, frequency = sampling.presence_penalty or 0.0, sampling.frequency_penalty or 0.0
+    if presence or frequency:
+        penalties.append(_Additive(presence, frequency, _Seen(vocab)))
+    return penalties
