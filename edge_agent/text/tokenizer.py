@@ -51,7 +51,11 @@ class Tokenizer:
             or r"(?!)"  # no control tokens: nothing ever matches
         )
         plain = definition | {"added_tokens": [], "post_processor": None}
-        self._plain = tokenizers.Tokenizer.from_str(json.dumps(plain))
+        try:
+            self._plain = tokenizers.Tokenizer.from_str(json.dumps(plain))
+        except Exception as exc:  # the library raises nothing more precise
+            msg = f"tokenizer: {exc}"
+            raise ModelError(msg) from exc
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:
