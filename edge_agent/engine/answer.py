@@ -10,7 +10,7 @@ from edge_agent.messages import Delta, Done, FinishReason, Timings, Usage
 from edge_agent.text.stream import TextStream
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from edge_agent.engine.sampler import Logits
     from edge_agent.messages import Event, Sampling
@@ -25,6 +25,8 @@ class Prepared:
     max_tokens: int
     """Tokens that may be generated; prompt and answer together fit the context."""
     stop: Sequence[str]
+    stop_ids: Collection[int]
+    """Tokens that end the answer and are not part of its text."""
     sampling: Sampling
     """With the defaults of the model's package filled in."""
 
@@ -85,10 +87,11 @@ class RunningAnswer:
         """Choose the next token from logits float32 [vocab], which may be changed in place."""
         return self._picker.pick(logits)
 
-    def commit(self, token: int, data: bytes, *, is_stop: bool, now_s: float) -> list[Event]:
-        """Add a chosen token with its text bytes; return what to tell, the last event if done."""
+    def commit(self, token: int, data: bytes, *, now_s: float) -> list[Event]:
+        """Add a chosen token with its text bytes; return what to tell, `Done` if it is the last."""
         self.clock.first_token_s = self.clock.first_token_s or now_s
         self._generated.append(token)
+        is_stop = token in self._prepared.stop_ids
         text = "" if is_stop else self._text.feed(data)
         stopped_by = self._text.stopped_by
         reason = None

@@ -86,6 +86,11 @@ class Engine:
         return tuple(answer.id for answer in self._running.values())
 
     @property
+    def prefilling(self) -> int:
+        """Number of requests in a slot whose prompt is not read yet."""
+        return sum(answer.prompt_left > 0 for answer in self._running.values())
+
+    @property
     def waiting(self) -> int:
         """Number of requests without a slot."""
         return len(self._waiting)
@@ -106,6 +111,7 @@ class Engine:
             prompt=prompt,
             max_tokens=min(request.max_tokens or room, room),
             stop=request.stop,
+            stop_ids=self._stop_ids,
             sampling=_with_defaults(request.sampling, self._defaults),
         )
 
@@ -190,12 +196,8 @@ class Engine:
             row = next(logits)
             row[self._holes] = -np.inf
             token = answer.pick(row)
-            events = answer.commit(
-                token,
-                self._tokenizer.bytes_of(token),
-                is_stop=token in self._stop_ids,
-                now_s=self._clock(),
-            )
+            data = self._tokenizer.bytes_of(token)
+            events = answer.commit(token, data, now_s=self._clock())
             if events and isinstance(events[-1], Done):
                 self._release(answer)
             for event in events:
