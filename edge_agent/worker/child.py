@@ -1,0 +1,212 @@
+"""One engine process from start to end, and the streams it answers.
+
+Knows the link and nothing of restarts: how it ended is returned to the supervisor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import signal
+import socket
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from edge_agent.messages import Done, Event, Failed, Request
+from edge_agent.worker.link import (
+    Beat,
+    Cancel,
+    Emit,
+    FrameReader,
+    LinkBroken,
+    LoadFailed,
+    Ready,
+    Run,
+    Started,
+    Stop,
+    ToChild,
+    ToParent,
+    encode,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from edge_agent.errors import EdgeError
+
+logger = logging.getLogger(__name__)
+
+READ_BYTES = 1 << 16
+# Hashing and mapping several gigabytes from an SD card takes minutes; a quarter of an hour is a
+# hang.
+LOAD_LIMIT_S = 900.0
+# The child has nothing to save; what is not gone by then is stuck in a step.
+EXIT_LIMIT_S = 3.0
+
+
+class Stream:
+    """One open request: its events, and whether it holds a slot."""
+
+    def __init__(self, link_id: str, request: Request) -> None:
+        self.link_id = link_id
+        self.request = request
+        # Unbounded is bounded here: a request has at most one event for each token of the context.
+        self.events: asyncio.Queue[Event] = asyncio.Queue()
+        self.is_started = False
+
+
+class Child:
+    """A running engine process."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._streams: dict[str, Stream] = {}
+        self._numbers = itertools.count(1)
+        self._is_stalled = False
+        self.ready: Ready | None = None
+        self.load_failure: str | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """The open requests, oldest first."""
+        return tuple(self._streams.values())
+
+    @classmethod
+    async def start(cls, command: Sequence[str]) -> Child:
+        """Start `command` with `--link-fd N` appended, N being its end of the link."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *command,
+                    f"--link-fd={theirs.fileno()}",
+                    pass_fds=(theirs.fileno(),),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    # Ctrl-C is for the daemon; it decides when its engine ends.
+                    process_group=0,
+                )
+            except BaseException:
+                ours.close()
+                raise
+        reader, writer = await asyncio.open_connection(sock=ours, limit=READ_BYTES)
+        return cls(process, reader, writer)
+
+    async def live(self, *, stall_limit_s: float, on_ready: Callable[[Ready], None]) -> str:
+        """Pass events on until the process ends; return how it ended, in words.
+
+        Everything the child sends comes from its engine loop, so silence is a stall.
+        """
+        frames = FrameReader(ToParent)
+        try:
+            while data := await self._read(stall_limit_s if self.ready else LOAD_LIMIT_S):
+                for message in frames.feed(data):
+                    self._take(cast("ToParent", message), on_ready)
+        except LinkBroken as exc:
+            logger.exception("engine link broken pid=%d", self.pid)
+            await self._end(kill=True)
+            return f"link broken: {exc}"
+        finally:
+            self._writer.close()
+        return await self._end(kill=self._is_stalled)
+
+    async def _read(self, silence_limit_s: float) -> bytes:
+        try:
+            async with asyncio.timeout(silence_limit_s):
+                return await self._reader.read(READ_BYTES)
+        except TimeoutError:
+            logger.error("engine stalled pid=%d silent_s=%.0f", self.pid, silence_limit_s)  # noqa: TRY400  # a trace would show this line only
+            self._is_stalled = True
+            return b""
+        except ConnectionError:
+            return b""  # the process died with unread requests in its socket
+
+    def _take(self, message: ToParent, on_ready: Callable[[Ready], None]) -> None:
+        match message:
+            case Emit(id=link_id, event=event):
+                self._deliver(link_id, event)
+            case Started(id=link_id):
+                if stream := self._streams.get(link_id):
+                    stream.is_started = True
+            case Beat():
+                pass  # its arrival is its meaning
+            case Ready():
+                self.ready = message
+                on_ready(message)
+            case LoadFailed():
+                self.load_failure = message.message
+
+    def _deliver(self, link_id: str, event: Event) -> None:
+        # No stream: its reader left, and the cancel is on its way to the child.
+        if stream := self._streams.get(link_id):
+            stream.events.put_nowait(event)
+            if isinstance(event, Done | Failed):
+                del self._streams[link_id]
+
+    def open(self, request: Request) -> Stream:
+        """Send `request` to the engine and return its stream."""
+        # Clients choose ids, and two may choose the same: on the link each has its own.
+        link_id = f"{request.id}#{next(self._numbers)}"
+        stream = self._streams[link_id] = Stream(link_id, request)
+        self._send(Run(msgspec.structs.replace(request, id=link_id)))
+        return stream
+
+    def close(self, stream: Stream) -> None:
+        """Forget `stream`; if its request is not over, the engine stops working on it."""
+        if self._streams.pop(stream.link_id, None):
+            self._send(Cancel(stream.link_id))
+
+    def fail(self, error: EdgeError) -> None:
+        """End every open stream with `error`."""
+        for stream in self.streams:
+            self._deliver(stream.link_id, Failed.of(error))
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if self._process.returncode is None:
+            self._process.kill()
+
+    async def stop(self) -> None:
+        """Ask the process to end, then insist; it is reaped when this returns."""
+        self._send(Stop())
+        await self._end(kill=False)
+        self._writer.close()
+
+    def _send(self, message: ToChild) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(encode(message))
+
+    async def _end(self, *, kill: bool) -> str:
+        """Wait for the end of the process, killing it when it must or does not come."""
+        if kill:
+            self.kill()
+        try:
+            async with asyncio.timeout(EXIT_LIMIT_S):
+                code = await self._process.wait()
+        except TimeoutError:
+            self.kill()
+            code = await self._process.wait()
+        return "stalled, killed" if self._is_stalled else _ending(code)
+
+
+def _ending(code: int) -> str:
+    """Return how a process with return code `code` ended, naming a signal."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"

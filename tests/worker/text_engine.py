@@ -1,0 +1,155 @@
+"""An engine process without a model: the same host, loop and link, and an answer known beforehand.
+
+Run as a script it stands in for `python -m edge_agent.worker.host`. What it answers follows from
+the last message alone, so a test knows the only right text, whatever was killed on the way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from edge_agent.errors import Cancelled, ModelError, Overloaded, PromptTooLong
+from edge_agent.messages import (
+    Accepted,
+    Delta,
+    Done,
+    Event,
+    Failed,
+    FinishReason,
+    Request,
+    Timings,
+    Usage,
+)
+from edge_agent.worker import host
+
+DIE = "die at word"
+HANG = "hang at word"
+BUG_IN_STEP = "bug in step"
+BUG_IN_PREPARE = "bug in prepare"
+
+
+def answer_of(prompt: str) -> str:
+    """Return the whole answer to `prompt`: its words, last first, numbered."""
+    return "".join(f"{i}:{word} " for i, word in enumerate(reversed(prompt.split())))
+
+
+@dataclass
+class _Job:
+    request: Request
+    prompt: str
+    words: deque[str] = field(default_factory=deque)
+    told: int = 0
+
+
+class TextEngine:
+    """Gives one word of every running request in each step."""
+
+    def __init__(self, *, slots: int, queue_requests: int, pace_s: float) -> None:
+        self.name = "text"
+        self.context = 1000
+        self.slots = slots
+        self.threads = 1
+        self._queue_requests = queue_requests
+        self._pace_s = pace_s
+        self._queue: deque[_Job] = deque()
+        self._running: list[_Job] = []
+        self._told: list[tuple[str, Event]] = []
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._queue or self._running or self._told)
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        return tuple(job.request.id for job in self._running)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
+    def prepare(self, request: Request) -> _Job:
+        prompt = request.messages[-1].content
+        if prompt == BUG_IN_PREPARE:
+            raise RuntimeError(BUG_IN_PREPARE)
+        words = [f"{word} " for word in answer_of(prompt).split()]
+        if len(words) >= self.context:
+            raise PromptTooLong(len(words), self.context - 1)
+        return _Job(request, prompt, deque(words))
+
+    def submit(self, prepared: _Job) -> Accepted:
+        if len(self._queue) >= self._queue_requests:
+            reason = "the queue is full"
+            raise Overloaded(reason, 1.0)
+        self._queue.append(prepared)
+        return Accepted(prompt_tokens=len(prepared.words))
+
+    def cancel(self, request_id: str) -> None:
+        for jobs in (self._queue, self._running):
+            for job in list(jobs):
+                if job.request.id == request_id:
+                    jobs.remove(job)
+                    self._told.append((request_id, Failed.of(Cancelled())))
+
+    def step(self) -> list[tuple[str, Event]]:
+        told, self._told = self._told, []
+        while self._queue and len(self._running) < self.slots:
+            self._running.append(self._queue.popleft())
+        for job in list(self._running):
+            told += [(job.request.id, event) for event in self._advance(job)]
+        time.sleep(self._pace_s)
+        return told
+
+    def _advance(self, job: _Job) -> list[Event]:
+        if job.told == 2:  # with the first words out and more to come
+            _misbehave(job.prompt)
+        limit = job.request.max_tokens or self.context
+        if job.words and job.told < limit:
+            job.told += 1
+            return [Delta(job.words.popleft())]
+        self._running.remove(job)
+        return [
+            Done(
+                finish_reason=FinishReason.LENGTH if job.words else FinishReason.STOP,
+                usage=Usage(prompt_tokens=job.told, completion_tokens=job.told),
+                timings=Timings(queue_s=0.0, prefill_s=0.0, decode_s=job.told * self._pace_s),
+            )
+        ]
+
+
+def _misbehave(prompt: str) -> None:
+    if prompt.startswith(DIE):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if prompt.startswith(HANG):
+        threading.Event().wait()
+    if prompt.startswith(BUG_IN_STEP):
+        raise RuntimeError(BUG_IN_STEP)
+
+
+def main() -> int:
+    """Serve as the arguments say."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--link-fd", type=int, required=True)
+    parser.add_argument("--slots", type=int, default=2)
+    parser.add_argument("--queue-requests", type=int, default=32)
+    parser.add_argument("--pace-s", type=float, default=0.0)
+    parser.add_argument("--load-error")
+    args = parser.parse_args()
+    host.settle_in()
+
+    def load() -> TextEngine:
+        if args.load_error:
+            raise ModelError(args.load_error)
+        return TextEngine(slots=args.slots, queue_requests=args.queue_requests, pace_s=args.pace_s)
+
+    return host.serve(args.link_fd, load)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
