@@ -1,0 +1,196 @@
+"""Compiles a GGUF file into a package directory, slab by slab; the model is never in memory whole.
+
+Writes into a directory of its own and brings every file to the disk; publishing is not its work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from edge_agent.importers import ggml_types, graph, llama, quantize, tokenizer, weights
+from edge_agent.importers.gguf import GgufFile
+from edge_agent.modelstore import manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from edge_agent.importers.gguf_header import Tensor
+    from edge_agent.importers.llama import Layout, Product, Rows
+    from edge_agent.importers.quantize import Packed
+    from edge_agent.importers.weights import WeightsFile
+    from edge_agent.modelstore.card import Card
+
+CHAT_TEMPLATE = "chat_template.jinja"
+
+# About 16 MiB of floats at a time: large enough for numpy, small beside the smallest device.
+_SLAB_WEIGHTS = 1 << 22
+_HASH_BYTES = 1 << 20
+
+
+def import_gguf(
+    source: Path, card: Card, package: Path, report: Callable[[int, int], None]
+) -> None:
+    """Write the package of `card` from the weights in `source` into the directory `package`.
+
+    `report` is called with the bytes of `source` that are done, and in total.
+
+    Raises:
+        ModelError: `source` is no model this version reads.
+        OSError: disk full or the like.
+    """
+    package.mkdir()
+    with GgufFile(source) as gguf:
+        layout = llama.read_layout(gguf)
+        _write(package / tokenizer.FILE_NAME, tokenizer.tokenizer_json(gguf))
+        _write(package / CHAT_TEMPLATE, gguf.text("tokenizer.chat_template").encode())
+        stop_token_ids = tokenizer.stop_token_ids(gguf, card.stop_tokens)
+        with weights.WeightsFile(package / weights.FILE_NAME) as out:
+            _Importer(gguf, layout, out, report).run()
+            regions = out.regions
+    graphs = _write_graphs(package, layout, regions)
+    facts = manifest.Manifest(
+        format=manifest.FORMAT,
+        name=card.name,
+        family=card.family,
+        context=layout.context,
+        shape=layout.shape,
+        rope=layout.rope,
+        quantization=_QUANTIZATION,
+        graphs=graphs,
+        stop_token_ids=stop_token_ids,
+        sampling=card.sampling,
+        licence=card.licence,
+        source=f"{card.source.requirement} {card.source.member}",
+        created=int(time.time()),
+        files={path.name: _fingerprint(path) for path in sorted(package.iterdir())},
+    )
+    _write(package / manifest.FILE_NAME, msgspec.json.format(msgspec.json.encode(facts)))
+    _sync_directory(package)
+
+
+_QUANTIZATION = manifest.Quantization(
+    bits=quantize.BITS,
+    block=quantize.BLOCK,
+    head_bits=quantize.BITS,
+    head_block=quantize.BLOCK,
+)
+
+
+class _Importer:
+    """Moves all weights of one file into the weights file of a package."""
+
+    def __init__(
+        self,
+        gguf: GgufFile,
+        layout: Layout,
+        out: WeightsFile,
+        report: Callable[[int, int], None],
+    ) -> None:
+        self._gguf = gguf
+        self._layout = layout
+        self._out = out
+        self._report = report
+        self._done_bytes = 0
+        self._total_bytes = sum(tensor.num_bytes for tensor in gguf.tensors.values())
+
+    def run(self) -> None:
+        """Write everything and bring it to the disk."""
+        for name, stored in self._layout.norms.items():
+            self._norm(name, self._gguf.tensor(stored))
+        for product in self._layout.products:
+            self._product(product)
+        self._out.flush()
+
+    def _norm(self, name: str, tensor: Tensor) -> None:
+        vector = ggml_types.dense(tensor.kind, self._gguf.rows(tensor, 0, 1))[0]
+        self._out.reserve(name, np.float32, vector.shape)
+        self._out.write(name, 0, vector)
+        self._count(tensor.num_bytes)
+
+    def _product(self, product: Product) -> None:
+        blocks = product.columns // quantize.BLOCK
+        with_zero_points = any(self._has_offsets(part) for part in product.parts)
+        name, rows = product.name, product.rows
+        self._out.reserve(f"{name}.values", np.uint8, (rows, blocks, quantize.BLOCK))
+        self._out.reserve(f"{name}.scales", np.float32, (rows, blocks))
+        if with_zero_points:
+            self._out.reserve(f"{name}.zero_points", np.uint8, (rows, blocks))
+        row = 0
+        for part in product.parts:
+            for packed in self._slabs(part):
+                self._out.write(f"{name}.values", row, packed.values)
+                self._out.write(f"{name}.scales", row, packed.scales)
+                if with_zero_points:
+                    self._out.write(f"{name}.zero_points", row, packed.centred())
+                row += len(packed.values)
+
+    def _has_offsets(self, part: Rows) -> bool:
+        return ggml_types.has_offsets(self._gguf.tensor(part.tensor).kind)
+
+    def _slabs(self, part: Rows) -> Iterator[Packed]:
+        tensor = self._gguf.tensor(part.tensor)
+        for raw in self._raw_slabs(tensor, part):
+            yield _pack(tensor.kind, raw)
+            self._count(raw.nbytes)
+
+    def _raw_slabs(self, tensor: Tensor, part: Rows) -> Iterator[ggml_types.Raw]:
+        if part.order is not None:  # heads are reordered within themselves: small tensors
+            yield self._gguf.rows(tensor, 0, tensor.rows)[part.order]
+            return
+        step = max(1, _SLAB_WEIGHTS // tensor.columns)
+        for start in range(0, tensor.rows, step):
+            yield self._gguf.rows(tensor, start, min(start + step, tensor.rows))
+
+    def _count(self, num_bytes: int) -> None:
+        self._done_bytes += num_bytes
+        self._report(self._done_bytes, self._total_bytes)
+
+
+def _pack(kind: ggml_types.Kind, raw: ggml_types.Raw) -> Packed:
+    if ggml_types.is_affine(kind):
+        return quantize.from_affine(ggml_types.affine(kind, raw))
+    return quantize.symmetric(ggml_types.dense(kind, raw))
+
+
+def _write_graphs(
+    package: Path, layout: Layout, regions: dict[str, weights.Region]
+) -> dict[str, str]:
+    names = {}
+    for kv_dtype in (graph.KvDtype.FP32,):
+        plan = graph.Plan(
+            shape=layout.shape, rope=layout.rope, quantization=_QUANTIZATION, kv_dtype=kv_dtype
+        )
+        names[str(kv_dtype)] = f"decoder.{kv_dtype}.onnx"
+        model = graph.decoder(plan, regions)
+        _write(package / names[str(kv_dtype)], model.SerializeToString(deterministic=True))
+    return names
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _fingerprint(path: Path) -> manifest.File:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_HASH_BYTES):
+            digest.update(block)
+    return manifest.File(bytes=path.stat().st_size, sha256=digest.hexdigest())
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
