@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from edge_agent.dialects.body import INT64_MAX, INT64_MIN, Fields, deadline_s, stop_strings
 from edge_agent.dialects.openai import MOST_TEMPERATURE
+from edge_agent.dialects.usage import usage_body
 from edge_agent.errors import InvalidRequest
 from edge_agent.messages import Message, Request, Role, Sampling
 
 if TYPE_CHECKING:
     from edge_agent.config import Limits
-    from edge_agent.messages import Answer
+    from edge_agent.messages import Answer, Failed
 
 # What each task type puts before the prompt.
 PREFIXES = {
@@ -75,18 +76,18 @@ def answer_body(
     answer: Answer, *, request_id: str, task: str, model: str, inference_s: float
 ) -> dict[str, Any]:
     """Return the JSON object that tells of `answer`; `inference_time` is in seconds."""
-    usage = answer.done.usage
     return {
         "generated_text": answer.text,
         "task_type": task,
         "inference_time": round(inference_s, 3),
         "model": model,
-        "usage": {
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "total_tokens": usage.total_tokens,
-        },
+        "usage": usage_body(answer.done.usage),
         "finish_reason": answer.done.finish_reason.value,
         "request_id": request_id,
         "served_by": answer.served_by,
     }
+
+
+def error_body(failed: Failed) -> dict[str, Any]:
+    """Return the JSON object that tells of `failed`."""
+    return {"error": failed.message, "code": failed.code, "param": failed.param}

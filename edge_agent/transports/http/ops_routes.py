@@ -1,0 +1,58 @@
+"""The routes that tell about the daemon itself; they never wait for the model."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import msgspec
+from aiohttp import web
+
+from edge_agent.dialects import slm
+from edge_agent.ops.health import State
+from edge_agent.transports.http.app import HEALTH, has_key, json_response
+
+if TYPE_CHECKING:
+    from edge_agent.ops.health import Health
+
+_ENDPOINTS = {
+    "chat": "/v1/chat/completions",
+    "models": "/v1/models",
+    "reasoning": "/reasoning",
+    "health": "/health",
+}
+
+
+def add_ops_routes(app: web.Application) -> None:
+    """Put these routes into `app`."""
+    app.router.add_get("/", _root)
+    app.router.add_get("/health", _health)
+
+
+async def _root(http: web.Request) -> web.Response:
+    """Say what this is: to programs that ask for JSON in JSON, to people in a line."""
+    if not http.headers.get("Accept", "").startswith("application/json"):
+        return web.Response(text="edge-agent is running\n")
+    body: dict[str, object] = {"name": "edge-agent"}
+    if has_key(http):
+        body["model"] = http.app[HEALTH]().model
+        body["endpoints"] = _ENDPOINTS
+        body["capabilities"] = slm.CAPABILITIES
+    return json_response(body)
+
+
+async def _health(http: web.Request) -> web.Response:
+    """Say whether a request can be answered: 200 when it can, else 503."""
+    health = http.app[HEALTH]()
+    ready = health.state is State.READY
+    body: dict[str, object] = {"status": "healthy" if ready else "model_not_loaded"}
+    if has_key(http):
+        body |= _details(health)
+    status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
+    return json_response(body, status=status)
+
+
+def _details(health: Health) -> dict[str, object]:
+    details: dict[str, object] = msgspec.to_builtins(health)
+    details["models"] = [served.name for served in health.models]
+    return {**details, "capabilities": slm.CAPABILITIES}
