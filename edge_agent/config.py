@@ -297,7 +297,12 @@ def _environment(environ: Mapping[str, str]) -> Iterator[tuple[str, object]]:
 def _insert(tree: dict[str, Any], dotted: str, value: object) -> None:
     *parents, leaf = dotted.split(".")
     for parent in parents:
-        tree = tree.setdefault(parent, {}) or {}
+        if tree.get(parent) is None:  # not there, or a section without keys
+            tree[parent] = {}
+        section: object = tree[parent]
+        if not isinstance(section, dict):
+            return  # the file is wrong here, and the check of the whole will say so
+        tree = section
     tree[leaf] = value
 
 

@@ -29,6 +29,7 @@ class Record:
                 self._by = event.served_by
                 self._prompt_tokens = event.prompt_tokens
             case Delta():
+                self._new_tokens += 1  # or nearly: `Done` has the exact number
                 if self._first_delta_s is None:
                     self._first_delta_s = now_s
             case Done():

@@ -61,14 +61,14 @@ class Router:
         self._queue_requests = queue_requests
         self._clock = clock
         self._pace_s: float | None = None
-        self._is_draining = False
         self._emptied = asyncio.Event()
         self._emptied.set()
+        self.is_draining = False
         self.open_requests = 0
 
     def drain(self) -> None:
         """Refuse every new request from now on; those inside go on."""
-        self._is_draining = True
+        self.is_draining = True
 
     async def wait_empty(self) -> None:
         """Return when no request is inside."""
@@ -122,7 +122,7 @@ class Router:
             open_requests=self.open_requests,
             slots=self._slots,
             queue_requests=self._queue_requests,
-            is_draining=self._is_draining,
+            is_draining=self.is_draining,
         )
         match admit(load):
             case Verdict.ENTER:

@@ -10,6 +10,7 @@ import itertools
 import logging
 import signal
 import socket
+import time
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -44,6 +45,8 @@ READ_BYTES = 1 << 16
 LOAD_LIMIT_S = 900.0
 # The child has nothing to save; what is not gone by then is stuck in a step.
 EXIT_LIMIT_S = 3.0
+# A stalled child is killed and reaped within this, or whoever should do that is stuck itself.
+KILL_GRACE_S = 10.0
 
 
 class Stream:
@@ -72,6 +75,7 @@ class Child:
         self._streams: dict[str, Stream] = {}
         self._numbers = itertools.count(1)
         self._is_stalled = False
+        self._silent_until_s = time.monotonic() + LOAD_LIMIT_S
         self.ready: Ready | None = None
         self.load_failure: str | None = None
 
@@ -79,6 +83,11 @@ class Child:
     def pid(self) -> int:
         """The process id."""
         return self._process.pid
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the child was silent for so long that it should be gone by now."""
+        return time.monotonic() > self._silent_until_s + KILL_GRACE_S
 
     @property
     def streams(self) -> tuple[Stream, ...]:
@@ -124,6 +133,7 @@ class Child:
         return await self._end(kill=self._is_stalled)
 
     async def _read(self, silence_limit_s: float) -> bytes:
+        self._silent_until_s = time.monotonic() + silence_limit_s
         try:
             async with asyncio.timeout(silence_limit_s):
                 return await self._reader.read(READ_BYTES)

@@ -61,6 +61,11 @@ class Supervisor:
         self.ready: Ready | None = None
 
     @property
+    def is_alive(self) -> bool:
+        """Whether the engine beats, or loads, or is about to be started again."""
+        return self._child is None or not self._child.is_overdue
+
+    @property
     def running(self) -> int:
         """Requests that hold a slot."""
         return sum(stream.is_started for stream in self._streams)

@@ -1,0 +1,85 @@
+"""`edge-agent serve`: run the daemon in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from edge_agent.cli.config import read
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from edge_agent.config import Config
+
+# State holds prompts and answers; nobody else on the machine has to read them.
+PRIVATE = 0o077
+EXAMPLE = "Why is the sky blue?"
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the verb."""
+    parser = subparsers.add_parser("serve", help="run the daemon until it is told to stop")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the daemon; return 0 after an orderly stop."""
+    from edge_agent import config, daemon  # noqa: PLC0415  # heavy; other verbs do without
+    from edge_agent.ops import log  # noqa: PLC0415
+
+    settings = read(args)
+    os.umask(PRIVATE)
+    log.set_up(settings.daemon.log_level, settings.daemon.log_format)
+    asyncio.run(daemon.run(settings, config.home_dir(), Terminal(settings)))
+    return 0
+
+
+class Terminal:
+    """Tells the person who started the daemon where it is and how to try it."""
+
+    def __init__(self, settings: Config) -> None:
+        self._settings = settings
+        self._addresses: Sequence[tuple[str, int]] = ()
+
+    def listening(self, addresses: Sequence[tuple[str, int]]) -> None:
+        """Print where HTTP listens."""
+        self._addresses = addresses
+        for address in addresses:
+            print(f"listening on {_url(address)}", flush=True)
+
+    def ready(self) -> None:
+        """Print one line to copy for each way in."""
+        print(f"ready: {self._settings.model} answers; try", flush=True)
+        for line in (*self._http_example(), *self._mqtt_example()):
+            print(f"  {line}", flush=True)
+
+    def _http_example(self) -> list[str]:
+        if not self._addresses:
+            return []
+        key_file = self._settings.http.api_key_file
+        key = f'-H "Authorization: Bearer $(head -n1 {key_file})" ' if key_file else ""
+        body = f'{{"messages": [{{"role": "user", "content": "{EXAMPLE}"}}]}}'
+        url = f"{_url(self._addresses[0])}/v1/chat/completions"
+        return [f"curl {key}-H 'Content-Type: application/json' -d {shlex.quote(body)} {url}"]
+
+    def _mqtt_example(self) -> list[str]:
+        mqtt = self._settings.mqtt
+        if mqtt.url is None:
+            return []
+        base = mqtt.base_topic.replace("{node}", self._settings.node)
+        broker = urlsplit(mqtt.url)
+        where = f"-h {broker.hostname} -p {broker.port or 1883} -q 1"
+        return [
+            f"mosquitto_sub {where} -t '{base}/response/#' &",
+            f"mosquitto_pub {where} -t {base}/request -m {shlex.quote(EXAMPLE)}",
+        ]
+
+
+def _url(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,228 @@
+"""The composition root: builds the parts of the daemon, starts and stops them in named stages.
+
+Start: state directory, HTTP, then the engine and MQTT behind them. Stop: refuse, drain, engine,
+transports. Whatever is slow to stop is named in the log and left behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from edge_agent import __version__
+from edge_agent.modelstore.manifest import read_manifest
+from edge_agent.modelstore.store import ModelStore
+from edge_agent.ops.cores import usable_cores
+from edge_agent.ops.health import Health, Served, State
+from edge_agent.ops.instance import only_instance
+from edge_agent.ops.systemd import notify, watchdog_interval_s
+from edge_agent.serving.router import Router
+from edge_agent.transports.http.server import HttpServer
+from edge_agent.worker.preparation import Preparation, pull_command
+from edge_agent.worker.standing import Standing
+from edge_agent.worker.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from pathlib import Path
+
+    from edge_agent.config import Config
+
+logger = logging.getLogger(__name__)
+
+# Limits of the stages after the drain; together well below what a service manager waits.
+ENGINE_STOP_S = 5.0
+TRANSPORT_STOP_S = 5.0
+STOP_S = ENGINE_STOP_S + 2 * TRANSPORT_STOP_S
+
+# The command of the engine process, and what it serves.
+EngineSource = tuple[list[str], Served]
+
+
+class Observer(Protocol):
+    """Whoever started the daemon and wants to know when it can be used."""
+
+    def listening(self, addresses: Sequence[tuple[str, int]]) -> None:
+        """HTTP answers at `addresses`, the model perhaps not yet."""
+
+    def ready(self) -> None:
+        """The model answers."""
+
+
+async def run(config: Config, home: Path, observer: Observer) -> None:
+    """Run the real daemon until SIGTERM or SIGINT, with its state in `home`.
+
+    Raises:
+        ConfigError: it cannot start as configured.
+    """
+    standing = Standing(State.LOADING, "starting")
+    store = ModelStore(home)
+    preparation = Preparation(store, config.model, standing, pull=pull_command(config.model))
+
+    async def find_engine() -> EngineSource:
+        package = await preparation.package()
+        manifest = read_manifest(package)
+        context = min(config.engine.context, manifest.context)
+        served = Served(name=manifest.name, created=manifest.created, context_tokens=context)
+        return engine_command(config, package), served
+
+    await Daemon(config, home, standing, find_engine).run(observer)
+
+
+def engine_command(config: Config, package: Path) -> list[str]:
+    """Return the command of the engine process for `package`."""
+    engine = config.engine
+    threads = usable_cores() if engine.threads == "auto" else engine.threads
+    options = {
+        "package": package,
+        "slots": engine.slots,
+        "context": engine.context,
+        "chunk-tokens": engine.chunk_tokens,
+        "threads": threads,
+        # The router bounds what is inside; all of it may arrive before the first step gives slots.
+        "queue-requests": engine.slots + engine.queue_requests,
+        "log-level": config.daemon.log_level,
+        "log-format": config.daemon.log_format,
+    }
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    return [sys.executable, "-m", "edge_agent.worker.host", *arguments]
+
+
+class Daemon:
+    """The running parts and their one lifetime."""
+
+    def __init__(
+        self,
+        config: Config,
+        home: Path,
+        standing: Standing,
+        find_engine: Callable[[], Awaitable[EngineSource]],
+    ) -> None:
+        self._config = config
+        self._home = home
+        self._standing = standing
+        self._find_engine = find_engine
+        self._began_s = time.monotonic()
+        self._served: tuple[Served, ...] = ()
+        self._supervisor = Supervisor(config.engine, standing)
+        self._router = Router(
+            self._supervisor,
+            model=config.model,
+            slots=config.engine.slots,
+            queue_requests=config.engine.queue_requests,
+        )
+        self._http = HttpServer(config, self._router, self.health)
+
+    def health(self) -> Health:
+        """Return how the daemon is at this moment."""
+        is_draining = self._router.is_draining
+        return Health(
+            state=State.DRAINING if is_draining else self._standing.state,
+            detail="the daemon is going down" if is_draining else self._standing.detail,
+            version=__version__,
+            model=self._config.model,
+            models=self._served,
+            uptime_s=time.monotonic() - self._began_s,
+            slots=self._config.engine.slots,
+            running=self._supervisor.running,
+            waiting=self._supervisor.waiting,
+            engine_restarts=self._supervisor.restarts,
+            jobs_open=0,
+            durability="none",
+            mqtt="off",
+        )
+
+    async def run(self, observer: Observer) -> None:
+        """Serve until told to stop."""
+        with only_instance(self._home):
+            self._standing.listen(_Herald(observer).change)
+            stopping = _stop_signals()
+            await self._http.start()
+            try:
+                observer.listening(self._http.addresses)
+                notify("READY=1", f"STATUS={self._standing.state}: {self._standing.detail}")
+                async with asyncio.TaskGroup() as tasks:
+                    engine = tasks.create_task(self._run_engine(), name="engine")
+                    watchdog = tasks.create_task(self._feed_watchdog(), name="watchdog")
+                    await stopping.wait()
+                    await self._drain()
+                    engine.cancel()
+                    await stage("engine", _ended(engine), ENGINE_STOP_S)
+                    watchdog.cancel()
+            finally:
+                await stage("http", self._http.close(), TRANSPORT_STOP_S)
+        logger.info("stopped uptime_s=%.0f", time.monotonic() - self._began_s)
+
+    async def _run_engine(self) -> None:
+        """Have the model, then keep its process alive."""
+        command, served = await self._find_engine()
+        self._served = (served,)
+        await self._supervisor.run(command)
+
+    async def _feed_watchdog(self) -> None:
+        """Tell systemd that we live, as long as the loop turns and the engine beats or loads."""
+        interval_s = watchdog_interval_s()
+        while interval_s is not None:
+            if self._supervisor.is_alive:
+                notify("WATCHDOG=1")
+            await asyncio.sleep(interval_s)
+
+    async def _drain(self) -> None:
+        """Take nothing new and give what runs `drain_s` to finish."""
+        limit_s = self._config.daemon.drain_s
+        logger.info("stopping open_requests=%d drain_s=%.0f", self._router.open_requests, limit_s)
+        self._router.drain()
+        extend_us = round((limit_s + STOP_S) * 1e6)
+        notify("STOPPING=1", "STATUS=draining", f"EXTEND_TIMEOUT_USEC={extend_us}")
+        await stage("drain", self._router.wait_empty(), limit_s)
+
+
+class _Herald:
+    """Tells systemd, the log and the observer when the engine's standing changes."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._last: State | None = None
+
+    def change(self, state: State, detail: str) -> None:
+        notify(f"STATUS={state}: {detail}")
+        if state is self._last:
+            return  # progress; the log need not repeat what a pull writes itself
+        self._last = state
+        logger.info("state changed state=%s detail=%s", state, detail)
+        if state is State.READY:
+            self._observer.ready()
+
+
+async def stage(name: str, work: Awaitable[None], limit_s: float) -> None:
+    """Do one step of the shutdown; a step that overruns is named and left behind."""
+    try:
+        async with asyncio.timeout(limit_s):
+            await work
+    except TimeoutError:
+        logger.warning("shutdown stage overran stage=%s limit_s=%.0f", name, limit_s)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    await asyncio.wait([task])
+
+
+def _stop_signals() -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set; a second SIGINT ends the process at once."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        if stopping.is_set():
+            os._exit(128 + signal.SIGINT)  # the engine sees its link end, the kernel frees the lock
+        stopping.set()
+
+    loop.add_signal_handler(signal.SIGTERM, stopping.set)
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    loop.add_signal_handler(signal.SIGHUP, logger.info, "reload is not supported signal=SIGHUP")
+    return stopping
