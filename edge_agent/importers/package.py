@@ -18,7 +18,7 @@ from edge_agent.importers.gguf import GgufFile
 from edge_agent.modelstore import manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from edge_agent.importers.gguf_header import Tensor
@@ -34,12 +34,8 @@ _SLAB_WEIGHTS = 1 << 22
 _HASH_BYTES = 1 << 20
 
 
-def import_gguf(
-    source: Path, card: Card, package: Path, report: Callable[[int, int], None]
-) -> None:
-    """Write the package of `card` from the weights in `source` into the directory `package`.
-
-    `report` is called with the bytes of `source` that are done, and in total.
+def import_gguf(source: Path, card: Card, package: Path) -> None:
+    """Write the package of `card` from the weights in `source` into the new directory `package`.
 
     Raises:
         ModelError: `source` is no model this version reads.
@@ -52,7 +48,7 @@ def import_gguf(
         _write(package / CHAT_TEMPLATE, gguf.text("tokenizer.chat_template").encode())
         stop_token_ids = tokenizer.stop_token_ids(gguf, card.stop_tokens)
         with weights.WeightsFile(package / weights.FILE_NAME) as out:
-            _Importer(gguf, layout, out, report).run()
+            _Importer(gguf, layout, out).run()
             regions = out.regions
     graphs = _write_graphs(package, layout, regions)
     facts = manifest.Manifest(
@@ -86,19 +82,10 @@ _QUANTIZATION = manifest.Quantization(
 class _Importer:
     """Moves all weights of one file into the weights file of a package."""
 
-    def __init__(
-        self,
-        gguf: GgufFile,
-        layout: Layout,
-        out: WeightsFile,
-        report: Callable[[int, int], None],
-    ) -> None:
+    def __init__(self, gguf: GgufFile, layout: Layout, out: WeightsFile) -> None:
         self._gguf = gguf
         self._layout = layout
         self._out = out
-        self._report = report
-        self._done_bytes = 0
-        self._total_bytes = sum(tensor.num_bytes for tensor in gguf.tensors.values())
 
     def run(self) -> None:
         """Write everything and bring it to the disk."""
@@ -112,7 +99,6 @@ class _Importer:
         vector = ggml_types.dense(tensor.kind, self._gguf.rows(tensor, 0, 1))[0]
         self._out.reserve(name, np.float32, vector.shape)
         self._out.write(name, 0, vector)
-        self._count(tensor.num_bytes)
 
     def _product(self, product: Product) -> None:
         blocks = product.columns // quantize.BLOCK
@@ -138,7 +124,6 @@ class _Importer:
         tensor = self._gguf.tensor(part.tensor)
         for raw in self._raw_slabs(tensor, part):
             yield _pack(tensor.kind, raw)
-            self._count(raw.nbytes)
 
     def _raw_slabs(self, tensor: Tensor, part: Rows) -> Iterator[ggml_types.Raw]:
         if part.order is not None:  # heads are reordered within themselves: small tensors
@@ -147,10 +132,6 @@ class _Importer:
         step = max(1, _SLAB_WEIGHTS // tensor.columns)
         for start in range(0, tensor.rows, step):
             yield self._gguf.rows(tensor, start, min(start + step, tensor.rows))
-
-    def _count(self, num_bytes: int) -> None:
-        self._done_bytes += num_bytes
-        self._report(self._done_bytes, self._total_bytes)
 
 
 def _pack(kind: ggml_types.Kind, raw: ggml_types.Raw) -> Packed:

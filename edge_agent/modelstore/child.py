@@ -1,0 +1,87 @@
+"""Runs one child program to its end, on a leash, with its complaints kept for the error message."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from edge_agent.errors import ModelError
+from edge_agent.modelstore.leash import leashed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+_LOOK_INTERVAL_S = 0.1
+_STOP_LIMIT_S = 3.0
+# The end of what a program said is where the reason is.
+_TAIL_BYTES = 4096
+_TAIL_LINES = 3
+
+
+class Child:
+    """How children of one preparation run: where their output goes, and what they keep open."""
+
+    def __init__(self, directory: Path, *, lock_fd: int, environ: Mapping[str, str]) -> None:
+        """`lock_fd` stays open in each child, so that the lock outlives a killed parent."""
+        self._directory = directory
+        self._lock_fd = lock_fd
+        self._environ = environ
+
+    def run(self, what: str, argv: list[str], look: Callable[[], None]) -> None:
+        """Run `argv` in our directory and wait; `look` is called now and then, and at the end.
+
+        Raises:
+            ModelError: it failed; the sentence names `what` and ends with its last words.
+        """
+        log = self._directory / f"{what}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                leashed(argv),
+                cwd=self._directory,
+                env=dict(self._environ),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=(self._lock_fd,),
+            )
+        try:
+            while _is_running(process):
+                look()
+        finally:
+            _end(process)
+        if process.returncode != 0:
+            msg = f"{what} {_ending(process.returncode)}: {_tail(log)}"
+            raise ModelError(msg)
+        look()
+
+
+def _is_running(process: subprocess.Popen[Any]) -> bool:
+    try:
+        process.wait(_LOOK_INTERVAL_S)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+def _end(process: subprocess.Popen[Any]) -> None:
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(_STOP_LIMIT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _ending(status: int) -> str:
+    return f"failed ({status})" if status > 0 else f"was killed by signal {-status}"
+
+
+def _tail(log: Path) -> str:
+    """Return the last words in `log`, without blank lines and warnings."""
+    text = log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith("WARNING")]
+    return " / ".join((told or lines)[-_TAIL_LINES:]) or "it said nothing"

@@ -1,0 +1,191 @@
+"""Tells how a long transfer goes: a bar on a terminal, now and then a line elsewhere, or JSON.
+
+The arithmetic and the wording are pure (time is an argument); `Progress` is the part that writes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections import deque
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Speed is that of the last seconds: long enough to be steady, short enough to show a stall.
+_WINDOW_S = 5.0
+_BAR_INTERVAL_S = 0.1
+_JSON_INTERVAL_S = 0.5
+# A log is read by people: a line every few seconds, or at every tenth of a fast transfer.
+_LINE_INTERVAL_S = 5.0
+_LINE_FRACTION = 0.1
+_BAR_CELLS = 24
+_MB = 1_000_000
+
+
+class Stage(StrEnum):
+    """What is being done for a package."""
+
+    DOWNLOAD = "download"
+    IMPORT = "import"
+    VERIFY = "verify"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One look at a transfer. Speed and time left are None until they can be told."""
+
+    stage: Stage
+    done_bytes: int
+    total_bytes: int
+    bytes_per_s: float | None
+    eta_s: float | None
+
+    @property
+    def fraction(self) -> float:
+        """How much is done, 0 to 1."""
+        return min(1.0, self.done_bytes / self.total_bytes) if self.total_bytes else 1.0
+
+
+class Meter:
+    """Works out speed and time left of one stage."""
+
+    def __init__(self, stage: Stage, total_bytes: int) -> None:
+        self._stage = stage
+        self._total_bytes = total_bytes
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def look(self, done_bytes: int, now_s: float) -> Sample:
+        """Return how it stands when `done_bytes` are done at time `now_s`."""
+        self._seen.append((now_s, done_bytes))
+        while len(self._seen) > 2 and self._seen[1][0] <= now_s - _WINDOW_S:  # noqa: PLR2004  # a span
+            self._seen.popleft()
+        first_s, first_bytes = self._seen[0]
+        gained = done_bytes - first_bytes
+        speed = gained / (now_s - first_s) if now_s > first_s and gained >= 0 else None
+        return Sample(
+            stage=self._stage,
+            done_bytes=done_bytes,
+            total_bytes=self._total_bytes,
+            bytes_per_s=speed,
+            eta_s=max(0, self._total_bytes - done_bytes) / speed if speed else None,
+        )
+
+
+def sentence(sample: Sample) -> str:
+    """Return `sample` in words, for a log."""
+    done, total = sample.done_bytes / _MB, sample.total_bytes / _MB
+    speed = "" if sample.bytes_per_s is None else f", {sample.bytes_per_s / _MB:.1f} MB/s"
+    left = "" if sample.eta_s is None else f", {_clock(sample.eta_s)} left"
+    return f"{sample.stage} {sample.fraction:.0%}, {done:.1f} of {total:.1f} MB{speed}{left}"
+
+
+def bar(sample: Sample, columns: int) -> str:
+    """Return `sample` as a bar that fits into `columns` characters."""
+    full = round(sample.fraction * _BAR_CELLS)
+    cells = "#" * full + "." * (_BAR_CELLS - full)
+    speed = "-" if sample.bytes_per_s is None else f"{sample.bytes_per_s / _MB:.1f}"
+    left = "-:--" if sample.eta_s is None else _clock(sample.eta_s)
+    done, total = sample.done_bytes / _MB, sample.total_bytes / _MB
+    text = f"{sample.stage:<8} [{cells}] {sample.fraction:4.0%} {done:6.1f}/{total:.1f} MB"
+    return f"{text} {speed:>6} MB/s {left} left"[: max(0, columns - 1)]
+
+
+def json_line(sample: Sample) -> str:
+    """Return `sample` as one JSON object; numbers that cannot be told are null."""
+    facts = {
+        "stage": sample.stage,
+        "done_bytes": sample.done_bytes,
+        "total_bytes": sample.total_bytes,
+        "bytes_per_s": None if sample.bytes_per_s is None else round(sample.bytes_per_s),
+        "eta_s": None if sample.eta_s is None else round(sample.eta_s, 1),
+    }
+    return json.dumps(facts)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(min(seconds, 359_999)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Progress:
+    """Writes progress for people to `people`, and for programs, one JSON line each, to `programs`.
+
+    Raises:
+        BrokenPipeError: whoever read it is gone.
+    """
+
+    def __init__(
+        self,
+        people: TextIO,
+        programs: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._people = people
+        self._programs = programs
+        self._clock = clock
+        self._is_terminal = people.isatty()
+        self._is_mid_line = False
+        self._people_next_s = self._programs_next_s = 0.0
+        self._people_next_fraction = 0.0
+
+    def stage(self, stage: Stage, total_bytes: int) -> Callable[[int], None]:
+        """Begin a stage of `total_bytes`; call the result with the bytes done so far."""
+        self.end_line()
+        meter = Meter(stage, total_bytes)
+        self._people_next_s = self._programs_next_s = 0.0
+        self._people_next_fraction = 0.0
+
+        def show(done_bytes: int) -> None:
+            now_s = self._clock()
+            sample = meter.look(done_bytes, now_s)
+            if self._is_terminal:
+                self._show_bar(sample, now_s)
+            else:
+                self._show_line(sample, now_s)
+            self._show_json(sample, now_s)
+
+        return show
+
+    def say(self, text: str) -> None:
+        """Write a line for people."""
+        self.end_line()
+        self._people.write(f"{text}\n")
+        self._people.flush()
+
+    def end_line(self) -> None:
+        """Leave the bar as it stands; what is written next begins a new line."""
+        if self._is_mid_line:
+            self._people.write("\n")
+            self._people.flush()
+        self._is_mid_line = False
+
+    def _show_bar(self, sample: Sample, now_s: float) -> None:
+        is_last = sample.done_bytes >= sample.total_bytes
+        if now_s < self._people_next_s and not is_last:
+            return
+        self._people_next_s = now_s + _BAR_INTERVAL_S
+        columns = shutil.get_terminal_size().columns
+        self._people.write(f"\r\x1b[K{bar(sample, columns)}")
+        self._is_mid_line = True
+        self._people.flush()
+
+    def _show_line(self, sample: Sample, now_s: float) -> None:
+        if now_s < self._people_next_s and sample.fraction < self._people_next_fraction:
+            return
+        self._people_next_s = now_s + _LINE_INTERVAL_S
+        self._people_next_fraction = sample.fraction + _LINE_FRACTION
+        self.say(sentence(sample))
+
+    def _show_json(self, sample: Sample, now_s: float) -> None:
+        is_last = sample.done_bytes >= sample.total_bytes
+        if self._programs is None or (now_s < self._programs_next_s and not is_last):
+            return
+        self._programs_next_s = now_s + _JSON_INTERVAL_S
+        self._programs.write(f"{json_line(sample)}\n")
+        self._programs.flush()
