@@ -183,6 +183,12 @@ def stop_strings(fields: Fields, limits: Limits) -> tuple[str, ...]:
     return tuple(stops)
 
 
+def seed(fields: Fields) -> int | None:
+    """Return field `seed` as a 64-bit number without sign; -1 asks for a random one, as in vLLM."""
+    value = fields.integer("seed", least=INT64_MIN, most=INT64_MAX)
+    return None if value is None or value == -1 else value % (1 << 64)
+
+
 def deadline_s(fields: Fields, limits: Limits) -> float | None:
     """Return field `deadline_s`, seconds from the receipt of the request."""
     return fields.number("deadline_s", least=0, most=limits.max_deadline_s, least_included=False)
@@ -201,13 +207,13 @@ def _check_tree(root: dict[str, Any], limits: Limits) -> None:
         if step is None:
             open_containers.pop()
             del steps[-1:]
+        elif problem := _problem(value) or _problem(step):
+            raise InvalidRequest(problem, _path([*steps, step]))
         elif isinstance(value, dict | list):
             steps.append(step)
             if len(steps) >= limits.max_json_depth:
                 raise _too_deep(_path(steps), limits)
             open_containers.append(_entries(value))
-        elif problem := _problem(value) or (isinstance(step, str) and _problem(step)):
-            raise InvalidRequest(problem, _path([*steps, step]))
 
 
 def _entries(value: dict[str, Any] | list[Any]) -> Iterator[tuple[str | int, object]]:

@@ -12,11 +12,11 @@ from msgspec import Struct
 
 from edge_agent.dialects.body import (
     INT64_MAX,
-    INT64_MIN,
     Fields,
     deadline_s,
     element,
     kind,
+    seed,
     stop_strings,
 )
 from edge_agent.errors import InvalidRequest, TooLarge, Unsupported
@@ -178,7 +178,7 @@ def _sampling(fields: Fields) -> Sampling:
         frequency_penalty=fields.number(
             "frequency_penalty", least=-MOST_PENALTY, most=MOST_PENALTY
         ),
-        seed=fields.integer("seed", least=INT64_MIN, most=INT64_MAX),
+        seed=seed(fields),
     )
 
 

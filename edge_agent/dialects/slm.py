@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edge_agent.dialects.body import INT64_MAX, INT64_MIN, Fields, deadline_s, stop_strings
+from edge_agent.dialects.body import Fields, deadline_s, seed, stop_strings
 from edge_agent.dialects.openai import MOST_TEMPERATURE
 from edge_agent.dialects.usage import usage_body
 from edge_agent.errors import InvalidRequest
@@ -49,7 +49,7 @@ def parse_reasoning(body: dict[str, Any], *, request_id: str, limits: Limits) ->
         sampling=Sampling(
             temperature=DEFAULT_TEMPERATURE if temperature is None else temperature,
             top_p=fields.number("top_p", least=0, most=1, least_included=False),
-            seed=fields.integer("seed", least=INT64_MIN, most=INT64_MAX),
+            seed=seed(fields),
         ),
         max_tokens=DEFAULT_MAX_LENGTH_TOKENS if max_length is None else max_length,
         stop=stop_strings(fields, limits),

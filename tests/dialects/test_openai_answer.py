@@ -1,0 +1,117 @@
+"""What OpenAI's clients read: completions, chunks, errors, model cards."""
+
+from __future__ import annotations
+
+from edge_agent.dialects.openai_answer import (
+    Head,
+    chunk_bodies,
+    completion_body,
+    error_body,
+    model_body,
+)
+from edge_agent.messages import (
+    Accepted,
+    Answer,
+    Delta,
+    Done,
+    Event,
+    Failed,
+    FinishReason,
+    Timings,
+    Usage,
+)
+
+HEAD = Head(id="chatcmpl-1", created=1_700_000_000, model="m")
+DONE = Done(
+    finish_reason=FinishReason.STOP,
+    usage=Usage(prompt_tokens=7, completion_tokens=5),
+    timings=Timings(queue_s=0.5, prefill_s=1.0, decode_s=2.0),
+    stop="END",
+)
+
+
+def test_a_completion_has_the_shape_that_clients_know() -> None:
+    body = completion_body(HEAD, Answer(text="Hello", done=DONE))
+
+    assert body["object"] == "chat.completion"
+    assert (body["id"], body["created"], body["model"]) == ("chatcmpl-1", 1_700_000_000, "m")
+    choice = body["choices"][0]
+    assert choice["message"] == {"role": "assistant", "content": "Hello", "refusal": None}
+    assert choice["finish_reason"] == "stop"
+    assert choice["stop_reason"] == "END"
+    assert choice["logprobs"] is None
+    assert body["usage"] == {
+        "prompt_tokens": 7,
+        "completion_tokens": 5,
+        "total_tokens": 12,
+        "prompt_tokens_details": {"cached_tokens": 0},
+    }
+
+
+def test_timings_are_told_in_milliseconds() -> None:
+    assert completion_body(HEAD, Answer(text="", done=DONE))["metrics"] == {
+        "time_to_first_token_ms": 1500.0,
+        "generation_time_ms": 2000.0,
+        "queue_time_ms": 500.0,
+        "mean_itl_ms": 500.0,
+        "tokens_per_second": 2.0,
+    }
+
+
+def test_an_answer_of_one_token_has_no_pace() -> None:
+    done = Done(
+        finish_reason=FinishReason.LENGTH,
+        usage=Usage(prompt_tokens=7, completion_tokens=1),
+        timings=Timings(queue_s=0, prefill_s=1.0, decode_s=0.0),
+    )
+    metrics = completion_body(HEAD, Answer(text="", done=done))["metrics"]
+    assert metrics["tokens_per_second"] == metrics["mean_itl_ms"] == 0
+
+
+def test_a_stream_is_role_then_content_then_an_empty_delta_with_the_reason() -> None:
+    events: list[Event] = [Accepted(prompt_tokens=7), Delta("Hel"), Delta("lo"), DONE]
+    chunks = [body for event in events for body in chunk_bodies(HEAD, event, include_usage=False)]
+
+    assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
+    assert {chunk["id"] for chunk in chunks} == {"chatcmpl-1"}
+    assert [chunk["choices"][0]["delta"] for chunk in chunks] == [
+        {"role": "assistant", "content": ""},
+        {"content": "Hel"},
+        {"content": "lo"},
+        {},
+    ]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, None, None, "stop"]
+    assert not any("usage" in chunk for chunk in chunks)
+
+
+def test_usage_comes_in_a_chunk_of_its_own_when_asked_for() -> None:
+    last, usage = chunk_bodies(HEAD, DONE, include_usage=True)
+    assert last["choices"][0]["stop_reason"] == "END"
+    assert usage["choices"] == []
+    assert usage["usage"]["total_tokens"] == 12
+
+
+def test_a_failure_in_a_stream_is_an_error_object() -> None:
+    failed = Failed(code="engine_crashed", message="it died", retryable=True)
+    assert chunk_bodies(HEAD, failed, include_usage=True) == [error_body(failed)]
+    assert error_body(failed) == {
+        "error": {
+            "message": "it died",
+            "type": "api_error",
+            "param": None,
+            "code": "engine_crashed",
+        }
+    }
+
+
+def test_a_callers_mistake_is_typed_as_one() -> None:
+    failed = Failed(code="unsupported", message="no", retryable=False, param="tools")
+    assert error_body(failed)["error"]["type"] == "invalid_request_error"
+    assert error_body(failed)["error"]["param"] == "tools"
+
+
+def test_a_model_card_tells_its_context() -> None:
+    card = model_body("m", created=5, context_tokens=4096)
+    assert card["object"] == "model"
+    assert card["max_model_len"] == 4096
+    assert {"id", "created", "owned_by", "root", "parent"} <= card.keys()
