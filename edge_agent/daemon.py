@@ -1,7 +1,7 @@
 """The composition root: builds the parts of the daemon, starts and stops them in named stages.
 
-Start: state directory, HTTP, then the engine and MQTT behind them. Stop: refuse, drain, engine,
-transports. Whatever is slow to stop is named in the log and left behind.
+Start: state directory, journal, HTTP, then the engine and MQTT behind them. Stop: refuse, drain,
+then the same parts backwards. Whatever is slow to stop is named in the log and left behind.
 """
 
 from __future__ import annotations
@@ -10,19 +10,21 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 import time
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Protocol
 
 from edge_agent import __version__
 from edge_agent.modelstore.manifest import read_manifest
 from edge_agent.modelstore.store import ModelStore
-from edge_agent.ops.cores import usable_cores
 from edge_agent.ops.health import Health, Served, State
 from edge_agent.ops.instance import only_instance
 from edge_agent.ops.systemd import notify, watchdog_interval_s
+from edge_agent.serving.jobs import Jobs
+from edge_agent.serving.journal import Journal
 from edge_agent.serving.router import Router
 from edge_agent.transports.http.server import HttpServer
+from edge_agent.worker.command import engine_command
 from edge_agent.worker.preparation import Preparation, pull_command
 from edge_agent.worker.standing import Standing
 from edge_agent.worker.supervisor import Supervisor
@@ -35,10 +37,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Limits of the stages after the drain; together well below what a service manager waits.
-ENGINE_STOP_S = 5.0
-TRANSPORT_STOP_S = 5.0
-STOP_S = ENGINE_STOP_S + 2 * TRANSPORT_STOP_S
+# Each stage after the drain; the five together stay well below what a service manager waits.
+STAGE_LIMIT_S = 5.0
+NUM_STAGES = 5
 
 # The command of the engine process, and what it serves.
 EngineSource = tuple[list[str], Served]
@@ -74,25 +75,6 @@ async def run(config: Config, home: Path, observer: Observer) -> None:
     await Daemon(config, home, standing, find_engine).run(observer)
 
 
-def engine_command(config: Config, package: Path) -> list[str]:
-    """Return the command of the engine process for `package`."""
-    engine = config.engine
-    threads = usable_cores() if engine.threads == "auto" else engine.threads
-    options = {
-        "package": package,
-        "slots": engine.slots,
-        "context": engine.context,
-        "chunk-tokens": engine.chunk_tokens,
-        "threads": threads,
-        # The router bounds what is inside; all of it may arrive before the first step gives slots.
-        "queue-requests": engine.slots + engine.queue_requests,
-        "log-level": config.daemon.log_level,
-        "log-format": config.daemon.log_format,
-    }
-    arguments = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-m", "edge_agent.worker.host", *arguments]
-
-
 class Daemon:
     """The running parts and their one lifetime."""
 
@@ -116,6 +98,8 @@ class Daemon:
             slots=config.engine.slots,
             queue_requests=config.engine.queue_requests,
         )
+        self._journal = Journal(home, config.journal)
+        self._jobs = Jobs(config, self._journal, self._router)
         self._http = HttpServer(config, self._router, self.health)
 
     def health(self) -> Health:
@@ -132,18 +116,18 @@ class Daemon:
             running=self._supervisor.running,
             waiting=self._supervisor.waiting,
             engine_restarts=self._supervisor.restarts,
-            jobs_open=0,
-            durability="none",
+            jobs_open=self._jobs.open,
+            durability=self._jobs.durability,
             mqtt="off",
         )
 
     async def run(self, observer: Observer) -> None:
         """Serve until told to stop."""
         with only_instance(self._home):
-            self._standing.listen(_Herald(observer).change)
             stopping = _stop_signals()
-            await self._http.start()
-            try:
+            self._standing.listen(_Herald(observer).change)
+            async with AsyncExitStack() as house:
+                await self._open(house)
                 observer.listening(self._http.addresses)
                 notify("READY=1", f"STATUS={self._standing.state}: {self._standing.detail}")
                 async with asyncio.TaskGroup() as tasks:
@@ -152,11 +136,19 @@ class Daemon:
                     await stopping.wait()
                     await self._drain()
                     engine.cancel()
-                    await stage("engine", _ended(engine), ENGINE_STOP_S)
+                    await stage("engine", lambda: asyncio.wait([engine]), STAGE_LIMIT_S)
                     watchdog.cancel()
-            finally:
-                await stage("http", self._http.close(), TRANSPORT_STOP_S)
         logger.info("stopped uptime_s=%.0f", time.monotonic() - self._began_s)
+
+    async def _open(self, house: AsyncExitStack) -> None:
+        """Start what answers clients; `house` closes it again, the last first."""
+        for name, start, close in (
+            ("journal", self._journal.open, self._journal.close),
+            ("http", self._http.start, self._http.close),
+            ("jobs", self._jobs.start, self._jobs.close),
+        ):
+            await start()
+            house.push_async_callback(stage, name, close, STAGE_LIMIT_S)
 
     async def _run_engine(self) -> None:
         """Have the model, then keep its process alive."""
@@ -177,9 +169,13 @@ class Daemon:
         limit_s = self._config.daemon.drain_s
         logger.info("stopping open_requests=%d drain_s=%.0f", self._router.open_requests, limit_s)
         self._router.drain()
-        extend_us = round((limit_s + STOP_S) * 1e6)
+        extend_us = round((limit_s + NUM_STAGES * STAGE_LIMIT_S) * 1e6)
         notify("STOPPING=1", "STATUS=draining", f"EXTEND_TIMEOUT_USEC={extend_us}")
-        await stage("drain", self._router.wait_empty(), limit_s)
+
+        async def emptied() -> None:
+            await asyncio.gather(self._router.wait_empty(), self._jobs.drain())
+
+        await stage("drain", emptied, limit_s)
 
 
 class _Herald:
@@ -199,17 +195,13 @@ class _Herald:
             self._observer.ready()
 
 
-async def stage(name: str, work: Awaitable[None], limit_s: float) -> None:
+async def stage(name: str, work: Callable[[], Awaitable[object]], limit_s: float) -> None:
     """Do one step of the shutdown; a step that overruns is named and left behind."""
     try:
         async with asyncio.timeout(limit_s):
-            await work
+            await work()
     except TimeoutError:
         logger.warning("shutdown stage overran stage=%s limit_s=%.0f", name, limit_s)
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    await asyncio.wait([task])
 
 
 def _stop_signals() -> asyncio.Event:

@@ -1,0 +1,32 @@
+"""The command line of the engine process: the configuration as the arguments of the host."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from edge_agent.ops.cores import usable_cores
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edge_agent.config import Config
+
+
+def engine_command(config: Config, package: Path) -> list[str]:
+    """Return the command that serves `package`; the supervisor adds the link."""
+    engine = config.engine
+    threads = usable_cores() if engine.threads == "auto" else engine.threads
+    options = {
+        "package": package,
+        "slots": engine.slots,
+        "context": engine.context,
+        "chunk-tokens": engine.chunk_tokens,
+        "threads": threads,
+        # The router bounds what is inside; all of it may arrive before the first step gives slots.
+        "queue-requests": engine.slots + engine.queue_requests,
+        "log-level": config.daemon.log_level,
+        "log-format": config.daemon.log_format,
+    }
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    return [sys.executable, "-m", "edge_agent.worker.host", *arguments]

@@ -1,0 +1,39 @@
+"""The whole daemon with an engine process that needs no model: `python tests/text_daemon.py ARGS`.
+
+Everything but the model is real. ARGS go to the text engine; configuration comes from the
+environment as for `edge-agent serve`, and so does what is printed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from edge_agent import config
+from edge_agent.cli.serve import Terminal
+from edge_agent.daemon import Daemon, EngineSource
+from edge_agent.ops import log
+from edge_agent.ops.health import Served, State
+from edge_agent.worker.standing import Standing
+
+TEXT_ENGINE = Path(__file__).parent / "worker" / "text_engine.py"
+
+
+async def find_engine() -> EngineSource:
+    """Return the text engine in place of a model package."""
+    served = Served(name=config.Config().model, created=0, context_tokens=1000)
+    return [sys.executable, str(TEXT_ENGINE), *sys.argv[1:]], served
+
+
+def main() -> None:
+    """Run until stopped."""
+    settings = config.load()
+    log.set_up(settings.daemon.log_level, settings.daemon.log_format)
+    standing = Standing(State.LOADING, "starting")
+    daemon = Daemon(settings, config.home_dir(), standing, find_engine)
+    asyncio.run(daemon.run(Terminal(settings)))
+
+
+if __name__ == "__main__":
+    main()
