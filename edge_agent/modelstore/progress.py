@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 
 # Speed is that of the last seconds: long enough to be steady, short enough to show a stall.
 _WINDOW_S = 5.0
-_BAR_INTERVAL_S = 0.1
-_JSON_INTERVAL_S = 0.5
-# A log is read by people: a line every few seconds, or at every tenth of a fast transfer.
-_LINE_INTERVAL_S = 5.0
-_LINE_FRACTION = 0.1
 _BAR_CELLS = 24
 _MB = 1_000_000
 
@@ -49,6 +44,21 @@ class Sample:
     def fraction(self) -> float:
         """How much is done, 0 to 1."""
         return min(1.0, self.done_bytes / self.total_bytes) if self.total_bytes else 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pace:
+    """At least `least_s` between two looks, at most `most_s`; between them at each `fraction`."""
+
+    least_s: float
+    most_s: float
+    fraction: float
+
+
+_BAR = _Pace(least_s=0.1, most_s=0.1, fraction=0.0)
+_JSON = _Pace(least_s=0.5, most_s=0.5, fraction=0.0)
+# A log is read by people: a line every few seconds, sooner if a tenth more is done.
+_LINE = _Pace(least_s=1.0, most_s=5.0, fraction=0.1)
 
 
 class Meter:
@@ -129,26 +139,21 @@ class Progress:
         self._people = people
         self._programs = programs
         self._clock = clock
-        self._is_terminal = people.isatty()
         self._is_mid_line = False
-        self._people_next_s = self._programs_next_s = 0.0
-        self._people_next_fraction = 0.0
 
     def stage(self, stage: Stage, total_bytes: int) -> Callable[[int], None]:
         """Begin a stage of `total_bytes`; call the result with the bytes done so far."""
         self.end_line()
         meter = Meter(stage, total_bytes)
-        self._people_next_s = self._programs_next_s = 0.0
-        self._people_next_fraction = 0.0
+        writers = [_Writer(self._show_bar, _BAR) if self._people.isatty() else self._lines()]
+        if self._programs is not None:
+            writers.append(_Writer(self._show_json, _JSON))
 
         def show(done_bytes: int) -> None:
             now_s = self._clock()
             sample = meter.look(done_bytes, now_s)
-            if self._is_terminal:
-                self._show_bar(sample, now_s)
-            else:
-                self._show_line(sample, now_s)
-            self._show_json(sample, now_s)
+            for writer in writers:
+                writer.offer(sample, now_s)
 
         return show
 
@@ -165,27 +170,44 @@ class Progress:
             self._people.flush()
         self._is_mid_line = False
 
-    def _show_bar(self, sample: Sample, now_s: float) -> None:
-        is_last = sample.done_bytes >= sample.total_bytes
-        if now_s < self._people_next_s and not is_last:
-            return
-        self._people_next_s = now_s + _BAR_INTERVAL_S
+    def _lines(self) -> _Writer:
+        writer = _Writer(lambda sample: self.say(sentence(sample)), _LINE)
+        writer.wait(self._clock())  # a stage that is over at once needs its last line only
+        return writer
+
+    def _show_bar(self, sample: Sample) -> None:
         columns = shutil.get_terminal_size().columns
         self._people.write(f"\r\x1b[K{bar(sample, columns)}")
-        self._is_mid_line = True
         self._people.flush()
+        self._is_mid_line = True
 
-    def _show_line(self, sample: Sample, now_s: float) -> None:
-        if now_s < self._people_next_s and sample.fraction < self._people_next_fraction:
-            return
-        self._people_next_s = now_s + _LINE_INTERVAL_S
-        self._people_next_fraction = sample.fraction + _LINE_FRACTION
-        self.say(sentence(sample))
-
-    def _show_json(self, sample: Sample, now_s: float) -> None:
-        is_last = sample.done_bytes >= sample.total_bytes
-        if self._programs is None or (now_s < self._programs_next_s and not is_last):
-            return
-        self._programs_next_s = now_s + _JSON_INTERVAL_S
+    def _show_json(self, sample: Sample) -> None:
+        assert self._programs is not None  # noqa: S101  # only then there is such a writer
         self._programs.write(f"{json_line(sample)}\n")
         self._programs.flush()
+
+
+class _Writer:
+    """Passes on the samples that are due, and the last one of a stage, once."""
+
+    def __init__(self, write: Callable[[Sample], None], pace: _Pace) -> None:
+        self._write = write
+        self._pace = pace
+        self._next_s, self._latest_s, self._next_fraction = 0.0, 0.0, 0.0
+        self._is_done = False
+
+    def offer(self, sample: Sample, now_s: float) -> None:
+        """Write `sample` if it is due."""
+        is_last = sample.done_bytes >= sample.total_bytes
+        grown = now_s >= self._next_s and sample.fraction >= self._next_fraction
+        if self._is_done or not (is_last or grown or now_s >= self._latest_s):
+            return
+        self._is_done = is_last
+        self.wait(now_s)
+        self._next_fraction = sample.fraction + self._pace.fraction
+        self._write(sample)
+
+    def wait(self, now_s: float) -> None:
+        """Count the pauses from `now_s` on."""
+        self._next_s = now_s + self._pace.least_s
+        self._latest_s = now_s + self._pace.most_s
