@@ -62,8 +62,8 @@ async def run(config: Config, home: Path, observer: Observer) -> None:
         ConfigError: it cannot start as configured.
     """
     standing = Standing(State.LOADING, "starting")
-    store = ModelStore(home)
-    preparation = Preparation(store, config.model, standing, pull=pull_command(config.model))
+    find = ModelStore(home).package
+    preparation = Preparation(find, config.model, standing, pull=pull_command(config.model))
 
     async def find_engine() -> EngineSource:
         package = await preparation.package()

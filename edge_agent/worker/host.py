@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import faulthandler
 import logging
+import os
 import signal
 import socket
 import sys
@@ -44,6 +45,8 @@ BEAT_S = 0.5
 # Added to what the daemon has: the kernel shall take the engine, which comes back by itself.
 OOM_SCORE_RISE = 500
 OOM_SCORE_LIMIT = 1000  # the kernel's own
+# A step that still runs when the daemon is gone is worth no more than this.
+ORPHAN_GRACE_S = 1.0
 OOM_SCORE_FILE = Path("/proc/self/oom_score_adj")
 
 PreparedT = TypeVar("PreparedT")
@@ -164,8 +167,8 @@ class Host(Generic[PreparedT]):
 
 def serve(link_fd: int, load_engine: Callable[[], StepEngine[PreparedT]]) -> int:
     """Load an engine and serve it over the inherited socket `link_fd`; return the exit status."""
-    with socket.socket(fileno=link_fd) as link, contextlib.suppress(BrokenPipeError):
-        intake: Intake[PreparedT] = Intake(link)
+    with socket.socket(fileno=link_fd) as link, contextlib.suppress(ConnectionError):
+        intake: Intake[PreparedT] = Intake(link, exit_on_end=_exit_soon)
         intake.start_reading()
         began_s = time.monotonic()
         try:
@@ -184,6 +187,12 @@ def serve(link_fd: int, load_engine: Callable[[], StepEngine[PreparedT]]) -> int
         link.sendall(encode(ready))
         Host(engine, intake, link).run()
     return 0
+
+
+def _exit_soon() -> None:
+    """End the process, also from within a step: an orphan must not keep its memory."""
+    time.sleep(ORPHAN_GRACE_S)
+    os._exit(0)
 
 
 def settle_in() -> None:

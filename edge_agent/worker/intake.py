@@ -6,9 +6,7 @@ What the engine loop has to do comes out of one queue, in order, ready to be don
 from __future__ import annotations
 
 import logging
-import os
 import threading
-import time
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 READ_BYTES = 1 << 20
-# A step that still runs when the daemon is gone is worth no more than this.
-ORPHAN_GRACE_S = 1.0
 
 PreparedT = TypeVar("PreparedT")
 
@@ -44,8 +40,10 @@ class Intake(Generic[PreparedT]):
     `Emit` is a refusal to be sent as it is: a bad prompt, or one cancelled before it was read.
     """
 
-    def __init__(self, link: socket.socket) -> None:
+    def __init__(self, link: socket.socket, exit_on_end: Callable[[], None]) -> None:
+        """`exit_on_end` is called by the reading thread when nobody is at the other end."""
         self._link = link
+        self._exit_on_end = exit_on_end
         self._arrived: SimpleQueue[Submit[PreparedT] | Emit | Cancel | Stop] = SimpleQueue()
         self._unread: SimpleQueue[Request] = SimpleQueue()
         self._lock = threading.Lock()
@@ -79,8 +77,7 @@ class Intake(Generic[PreparedT]):
         except (OSError, LinkBroken) as exc:
             logger.warning("link to the daemon lost error=%s", exc)
         self._arrived.put(Stop())
-        time.sleep(ORPHAN_GRACE_S)
-        os._exit(0)
+        self._exit_on_end()
 
     def _sort(self, message: ToChild) -> None:
         match message:

@@ -20,10 +20,9 @@ from edge_agent.ops.health import State
 from edge_agent.worker.backoff import wait_s
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from edge_agent.modelstore.store import ModelStore
     from edge_agent.worker.standing import Standing
 
 logger = logging.getLogger(__name__)
@@ -44,10 +43,19 @@ class Preparation:
     """Brings one model package into the store."""
 
     def __init__(
-        self, store: ModelStore, name: str, standing: Standing, *, pull: Sequence[str]
+        self,
+        find: Callable[[str], Path],
+        name: str,
+        standing: Standing,
+        *,
+        pull: Sequence[str],
     ) -> None:
-        """`pull` is the command of the child; it reports in JSON lines on standard output."""
-        self._store = store
+        """Have `find` look for package `name`; `pull` is a command that brings it.
+
+        `find` raises ModelNotFound or ModelError. The command reports in JSON lines on its
+        standard output.
+        """
+        self._find = find
         self._name = name
         self._standing = standing
         self._pull = pull
@@ -57,7 +65,7 @@ class Preparation:
         failures = 0
         while True:
             try:
-                return await asyncio.to_thread(self._store.package, self._name)
+                return await asyncio.to_thread(self._find, self._name)
             except ModelNotFound:
                 problem = await self._run_pull()
             except ModelError as exc:
