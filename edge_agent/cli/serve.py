@@ -12,12 +12,13 @@ from edge_agent.cli.config import read
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from edge_agent.config import Config
+    from edge_agent.config import Config, Mqtt
 
 # State holds prompts and answers; nobody else on the machine has to read them.
 PRIVATE = 0o077
+PORT, TLS_PORT = 1883, 8883  # as registered
 EXAMPLE = "Why is the sky blue?"
 
 
@@ -72,12 +73,24 @@ class Terminal:
         if mqtt.url is None:
             return []
         base = mqtt.base_topic.replace("{node}", self._settings.node)
-        broker = urlsplit(mqtt.url)
-        where = f"-h {broker.hostname} -p {broker.port or 1883} -q 1"
+        options = " ".join(_mosquitto_options(mqtt, mqtt.url))
         return [
-            f"mosquitto_sub {where} -t '{base}/response/#' &",
-            f"mosquitto_pub {where} -t {base}/request -m {shlex.quote(EXAMPLE)}",
+            f"mosquitto_sub {options} -t {shlex.quote(f'{base}/response/#')} &",
+            f"mosquitto_pub {options} -t {base}/request -m {shlex.quote(EXAMPLE)}",
         ]
+
+
+def _mosquitto_options(mqtt: Mqtt, url: str) -> Iterator[str]:
+    """Yield the options that bring mosquitto's clients to our broker; secrets stay in files."""
+    broker = urlsplit(url)
+    is_tls = broker.scheme == "mqtts"
+    yield f"-h {broker.hostname} -p {broker.port or (TLS_PORT if is_tls else PORT)} -q 1"
+    if is_tls:
+        yield f"--cafile {mqtt.ca_file}" if mqtt.ca_file else "--tls-use-os-certs"
+    if mqtt.username:
+        yield f"-u {shlex.quote(mqtt.username)}"
+    if mqtt.password_file:
+        yield f'-P "$(cat {mqtt.password_file})"'
 
 
 def _url(address: tuple[str, int]) -> str:
