@@ -1,0 +1,52 @@
+"""What tests of several packages share: a home with the real small model, prepared once."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edge_agent
+from edge_agent.modelstore.card import cards_dir
+
+MODEL = "smollm2-135m-instruct"
+
+
+@pytest.fixture(scope="session")
+def model_home() -> Path:
+    """Return an EDGE_AGENT_HOME that holds the real model, pulled as a user would pull it.
+
+    It is kept in `$EDGE_AGENT_TEST_CACHE` (default below ~/.cache), shared by all runs: tests
+    must not change it.
+    """
+    cache = Path(
+        os.environ.get("EDGE_AGENT_TEST_CACHE") or "~/.cache/edge-agent-tests"
+    ).expanduser()
+    home = cache / "home"
+    home.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "edge_agent", "model"]
+    environ = {**os.environ, "EDGE_AGENT_HOME": str(home)}
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        stamp = home / "made-by"
+        if not _is_current(stamp):
+            subprocess.run([*command, "remove", MODEL], env=environ, check=False)
+        subprocess.run([*command, "pull", MODEL], env=environ, check=True)
+        stamp.write_text(_makers())
+    return home
+
+
+def _is_current(stamp: Path) -> bool:
+    return stamp.exists() and stamp.read_text() == _makers()
+
+
+def _makers() -> str:
+    """Return a fingerprint of what shapes a package, so that a change of it makes a new one."""
+    importers = Path(edge_agent.__file__).parent / "importers"
+    sources = sorted([*importers.glob("*.py"), *cards_dir().glob("*.yaml")])
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
