@@ -98,14 +98,14 @@ async def _translate(request: web.Request, handler: Handler) -> web.StreamRespon
     try:
         return await handler(request)
     except EdgeError as exc:
-        return refuse(request, Failed.of(exc))
+        return _refuse(request, Failed.of(exc))
     except web.HTTPException as exc:
         return _refuse_http(request, exc)
     except ConnectionError:
         raise  # the client left; there is nobody to answer
     except Exception:
         logger.exception("request failed id=%s path=%s", request[REQUEST_ID], _shown_path(request))
-        return refuse(request, Failed.of(Internal()))
+        return _refuse(request, Failed.of(Internal()))
 
 
 @web.middleware
@@ -143,7 +143,7 @@ async def _sign(http: web.Request, response: web.StreamResponse) -> None:
     response.headers["Server"] = "edge-agent"
 
 
-def refuse(
+def _refuse(
     http: web.Request, failed: Failed, headers: dict[str, str] | None = None
 ) -> web.Response:
     """Return the response for `failed` and leave one line in the log."""
@@ -170,7 +170,7 @@ def _refuse_http(http: web.Request, exc: web.HTTPException) -> web.Response:
     }
     headers = {"Allow": exc.headers["Allow"]} if "Allow" in exc.headers else None
     failed = Failed(code=code, message=sentences.get(code, exc.reason), retryable=False)
-    return refuse(http, failed, headers)
+    return _refuse(http, failed, headers)
 
 
 def _shown_path(http: web.Request) -> str:

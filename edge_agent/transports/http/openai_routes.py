@@ -23,8 +23,8 @@ from edge_agent.transports.http.app import (
     REQUEST_ID,
     SERVED_BY,
     json_response,
-    refuse,
 )
+from edge_agent.transports.http.failures import failure
 from edge_agent.transports.http.receive import json_body
 from edge_agent.transports.http.streaming import server_sent_events
 
@@ -56,7 +56,7 @@ async def _chat_completions(http: web.Request) -> web.StreamResponse:
         # Until the first event everything can still be refused with a status.
         first = await anext(events)
         if isinstance(first, Failed):
-            return refuse(http, first)
+            return failure(http.path, first)
         if isinstance(first, Accepted):
             http[SERVED_BY] = first.served_by
         if not call.request.stream:
@@ -68,7 +68,7 @@ async def _chat_completions(http: web.Request) -> web.StreamResponse:
 async def _whole(http: web.Request, head: Head, first: Event, events: Events) -> web.Response:
     outcome = fold([first, *[event async for event in events]])
     if isinstance(outcome, Failed):
-        return refuse(http, outcome)
+        return failure(http.path, outcome)
     return json_response(completion_body(head, outcome))
 
 

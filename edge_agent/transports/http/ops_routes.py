@@ -54,5 +54,6 @@ async def _health(http: web.Request) -> web.Response:
 
 def _details(health: Health) -> dict[str, object]:
     details: dict[str, object] = msgspec.to_builtins(health)
+    details["uptime_s"] = round(health.uptime_s, 1)
     details["models"] = [served.name for served in health.models]
     return {**details, "capabilities": slm.CAPABILITIES}

@@ -16,8 +16,8 @@ from edge_agent.transports.http.app import (
     REQUEST_ID,
     SERVED_BY,
     json_response,
-    refuse,
 )
+from edge_agent.transports.http.failures import failure
 from edge_agent.transports.http.receive import json_body
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ async def _reasoning(http: web.Request) -> web.Response:
     async with aclosing(http.app[BACKEND].stream(request)) as events:
         outcome = fold([event async for event in events])
     if isinstance(outcome, Failed):
-        return refuse(http, outcome)
+        return failure(http.path, outcome)
     http[SERVED_BY] = outcome.served_by
     return json_response(
         slm.answer_body(
