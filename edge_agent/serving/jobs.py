@@ -101,7 +101,7 @@ class Jobs:
         seq = taken.ticket.seq
         if taken.is_done and self._runner.outlet:
             self._runner.outlet.result_ready(seq)
-        before = len(self._running) + sum(waiting < seq for waiting in self._waiting)
+        before = sum(other < seq for other in (*self._running, *self._waiting))
         if taken.is_new:
             self._queue(taken.ticket)
         return taken, before
