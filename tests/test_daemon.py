@@ -2,121 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import re
 import signal
-import socket
 import subprocess
 import sys
-import threading
-import time
-import urllib.error
-import urllib.request
-from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
+from tests.daemon_process import PATIENCE_S, Manager, Served, serving, until
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    import contextlib
+    from collections.abc import Iterator
 
 TEXT_DAEMON = Path(__file__).with_name("text_daemon.py")
-PATIENCE_S = 30.0
 IDLE_LIMIT_MB = 60
 SLOW = "--pace-s=0.02"
 LONG = " ".join(str(i) for i in range(900))
 HEAVY = ("numpy", "onnxruntime", "tokenizers", "jinja2", "onnx", "edge_agent.engine")
 
 
-class Served:
-    """A running daemon and how to speak to it."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.url = ""
-        self.printed: list[str] = []
-        self.is_ready = threading.Event()
-        self.is_listening = threading.Event()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.printed.append(line.rstrip("\n"))
-            if found := re.match(r"listening on (\S+)", line):
-                self.url = found[1]
-                self.is_listening.set()
-            if line.startswith("ready:"):
-                self.is_ready.set()
-
-    def wait_ready(self) -> None:
-        assert self.is_ready.wait(PATIENCE_S), self.printed
-
-    def ended(self) -> int:
-        return self.process.wait(PATIENCE_S)
-
-    def ask(self, prompt: str) -> tuple[int, dict[str, Any]]:
-        body = json.dumps({"messages": [{"role": "user", "content": prompt}]}).encode()
-        headers = {"Content-Type": "application/json"}
-        url = f"{self.url}/v1/chat/completions"
-        return fetch(urllib.request.Request(url, body, headers))  # noqa: S310  # loopback
-
-    def ask_aside(self, prompt: str) -> Callable[[], tuple[int, dict[str, Any]]]:
-        """Ask in a thread; the result waits for the answer, if the daemon lives to give it."""
-        answers: list[tuple[int, dict[str, Any]]] = []
-
-        def ask() -> None:
-            with contextlib.suppress(OSError):
-                answers.append(self.ask(prompt))
-
-        asker = threading.Thread(target=ask, daemon=True)
-        asker.start()
-
-        def answer() -> tuple[int, dict[str, Any]]:
-            asker.join(PATIENCE_S)
-            return answers[0]
-
-        return answer
-
-    def health(self) -> dict[str, Any]:
-        return fetch(urllib.request.Request(f"{self.url}/health"))[1]  # noqa: S310  # loopback
-
-    def engine(self) -> psutil.Process:
-        [engine] = psutil.Process(self.process.pid).children()
-        return engine
-
-
-def fetch(request: urllib.request.Request) -> tuple[int, dict[str, Any]]:
-    try:
-        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:  # noqa: S310  # loopback
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as refusal:
-        return refusal.code, json.load(refusal)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    give_up_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up_s
-        time.sleep(0.02)
-
-
-@contextlib.contextmanager
-def serving(home: Path, *arguments: str, **environ: str) -> Iterator[Served]:
-    env = os.environ | {"EDGE_AGENT_HOME": str(home), "EDGE_AGENT_HTTP__LISTEN": "[127.0.0.1:0]"}
-    command = [sys.executable, str(TEXT_DAEMON), *arguments]
-    with subprocess.Popen(command, env=env | environ, stdout=subprocess.PIPE, text=True) as process:
-        served = Served(process)
-        try:
-            assert served.is_listening.wait(PATIENCE_S), served.printed
-            yield served
-        finally:
-            process.kill()
+def text_daemon(
+    home: Path, *arguments: str, **environ: str
+) -> contextlib.AbstractContextManager[Served]:
+    return serving([sys.executable, str(TEXT_DAEMON), *arguments], home, **environ)
 
 
 def test_the_daemon_process_loads_no_model_library() -> None:
@@ -130,7 +43,7 @@ def test_the_daemon_process_loads_no_model_library() -> None:
 
 
 def test_it_says_where_it_listens_and_how_to_try_it(tmp_path: Path) -> None:
-    with serving(tmp_path) as daemon:
+    with text_daemon(tmp_path) as daemon:
         daemon.wait_ready()
         until(lambda: any("curl" in line for line in daemon.printed))
         [example] = [line for line in daemon.printed if "curl" in line]
@@ -145,7 +58,7 @@ def test_it_says_where_it_listens_and_how_to_try_it(tmp_path: Path) -> None:
 
 
 def test_an_idle_daemon_is_small(tmp_path: Path) -> None:
-    with serving(tmp_path) as daemon:
+    with text_daemon(tmp_path) as daemon:
         daemon.wait_ready()
         daemon.ask("one two")
         rss_mb = psutil.Process(daemon.process.pid).memory_info().rss / 1e6
@@ -153,7 +66,7 @@ def test_an_idle_daemon_is_small(tmp_path: Path) -> None:
 
 
 def test_a_killed_engine_is_an_error_to_its_client_and_then_history(tmp_path: Path) -> None:
-    with serving(tmp_path, SLOW) as daemon:
+    with text_daemon(tmp_path, SLOW) as daemon:
         daemon.wait_ready()
         answer = daemon.ask_aside(LONG)
         until(lambda: bool(daemon.health()["running"]))
@@ -165,7 +78,7 @@ def test_a_killed_engine_is_an_error_to_its_client_and_then_history(tmp_path: Pa
 
 
 def test_sigterm_lets_answers_finish_takes_no_new_ones_and_exits_0(tmp_path: Path) -> None:
-    with serving(tmp_path, "--pace-s=0.005", EDGE_AGENT_DAEMON__DRAIN_S="30") as daemon:
+    with text_daemon(tmp_path, "--pace-s=0.005", EDGE_AGENT_DAEMON__DRAIN_S="30") as daemon:
         daemon.wait_ready()
         answer = daemon.ask_aside(LONG)
         until(lambda: bool(daemon.health()["running"]))
@@ -180,7 +93,7 @@ def test_sigterm_lets_answers_finish_takes_no_new_ones_and_exits_0(tmp_path: Pat
 
 
 def test_what_outlasts_the_drain_is_told_so(tmp_path: Path) -> None:
-    with serving(tmp_path, SLOW, EDGE_AGENT_DAEMON__DRAIN_S="0.2") as daemon:
+    with text_daemon(tmp_path, SLOW, EDGE_AGENT_DAEMON__DRAIN_S="0.2") as daemon:
         daemon.wait_ready()
         answer = daemon.ask_aside(LONG)
         until(lambda: bool(daemon.health()["running"]))
@@ -191,7 +104,7 @@ def test_what_outlasts_the_drain_is_told_so(tmp_path: Path) -> None:
 
 
 def test_a_second_interrupt_ends_at_once_and_leaves_no_engine(tmp_path: Path) -> None:
-    with serving(tmp_path, SLOW, EDGE_AGENT_DAEMON__DRAIN_S="600") as daemon:
+    with text_daemon(tmp_path, SLOW, EDGE_AGENT_DAEMON__DRAIN_S="600") as daemon:
         daemon.wait_ready()
         daemon.ask_aside(LONG)
         until(lambda: bool(daemon.health()["running"]))
@@ -204,7 +117,7 @@ def test_a_second_interrupt_ends_at_once_and_leaves_no_engine(tmp_path: Path) ->
 
 
 def test_a_killed_daemon_takes_its_engine_along(tmp_path: Path) -> None:
-    with serving(tmp_path) as daemon:
+    with text_daemon(tmp_path) as daemon:
         daemon.wait_ready()
         engine = daemon.engine()
         daemon.process.kill()
@@ -212,14 +125,14 @@ def test_a_killed_daemon_takes_its_engine_along(tmp_path: Path) -> None:
 
 
 def test_sighup_changes_nothing(tmp_path: Path) -> None:
-    with serving(tmp_path) as daemon:
+    with text_daemon(tmp_path) as daemon:
         daemon.wait_ready()
         daemon.process.send_signal(signal.SIGHUP)
         assert daemon.ask("still there")[0] == 200
 
 
 def test_two_daemons_do_not_share_a_state_directory(tmp_path: Path) -> None:
-    with serving(tmp_path) as daemon:
+    with text_daemon(tmp_path) as daemon:
         env = os.environ | {"EDGE_AGENT_HOME": str(tmp_path), "EDGE_AGENT_HTTP__LISTEN": "[]"}
         second = subprocess.run(
             [sys.executable, "-m", "edge_agent", "serve"],
@@ -234,28 +147,6 @@ def test_two_daemons_do_not_share_a_state_directory(tmp_path: Path) -> None:
         assert "Traceback" not in second.stderr
 
 
-class Manager:
-    """Stands in for systemd: hears the notices of a daemon."""
-
-    def __init__(self, path: Path) -> None:
-        self._ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._ear.bind(str(path))
-        self._ear.settimeout(PATIENCE_S)
-        self._lines: deque[str] = deque()
-
-    def hear(self, start: str) -> str:
-        """Return the next line that starts with `start`."""
-        while True:
-            if not self._lines:
-                self._lines.extend(self._ear.recv(4096).decode().split("\n"))
-            line = self._lines.popleft()
-            if line.startswith(start):
-                return line
-
-    def close(self) -> None:
-        self._ear.close()
-
-
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[Manager]:
     manager = Manager(tmp_path / "notify")
@@ -265,7 +156,7 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 
 def test_systemd_hears_of_readiness_state_and_stop(tmp_path: Path, manager: Manager) -> None:
     notices = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
-    with serving(tmp_path / "home", **notices) as daemon:
+    with text_daemon(tmp_path / "home", **notices) as daemon:
         manager.hear("READY=1")
         assert daemon.health()["status"]  # HTTP answers before anybody is told
         manager.hear("STATUS=ready: serving text")
