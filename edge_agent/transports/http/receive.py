@@ -13,6 +13,8 @@ from edge_agent.transports.http.app import CONFIG
 
 # A megabyte in this time is 17 kB/s, slower than any link a prompt comes over.
 BODY_LIMIT_S = 60.0
+# The worst megabyte of JSON takes half a second to check; everybody else would wait for it.
+LARGEST_ON_LOOP_BYTES = 32 << 10
 
 
 async def json_body(http: web.Request) -> dict[str, Any]:
@@ -32,4 +34,6 @@ async def json_body(http: web.Request) -> dict[str, Any]:
             raw = await http.read()
     except TimeoutError as exc:
         raise web.HTTPRequestTimeout from exc
-    return decode(raw, config.limits)
+    if len(raw) <= LARGEST_ON_LOOP_BYTES:
+        return decode(raw, config.limits)
+    return await asyncio.to_thread(decode, raw, config.limits)

@@ -51,6 +51,18 @@ async def test_a_bad_body_has_a_clear_error(body: bytes, status: int, code: str)
     assert not backend.requests
 
 
+async def test_a_costly_body_does_not_hold_up_the_others() -> None:
+    body = b'{"messages": [' + b",".join([b"[]"] * 300_000) + b"]}"
+    async with unharmed() as site:
+        costly = asyncio.create_task(site.post("/v1/chat/completions", body))
+        served = 0
+        while not costly.done():
+            served += (await site.get("/health")).status == 200
+        assert (await costly).status == 413
+    # A server that is busy with the body would get to two or three.
+    assert served > 5
+
+
 async def test_a_body_at_the_limit_is_read() -> None:
     async with serving(max_body_bytes=2048) as site:
         empty = len(json.dumps({"messages": [{"role": "user", "content": ""}]}))
