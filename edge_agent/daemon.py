@@ -24,6 +24,7 @@ from edge_agent.serving.jobs import Jobs
 from edge_agent.serving.journal import Journal
 from edge_agent.serving.router import Router
 from edge_agent.transports.http.server import HttpServer
+from edge_agent.transports.mqtt.client import MqttClient
 from edge_agent.worker.command import engine_command
 from edge_agent.worker.preparation import Preparation, pull_command
 from edge_agent.worker.standing import Standing
@@ -101,6 +102,7 @@ class Daemon:
         self._journal = Journal(home, config.journal)
         self._jobs = Jobs(config, self._journal, self._router)
         self._http = HttpServer(config, self._router, self.health)
+        self._mqtt = MqttClient(config, self._jobs, self.health)
 
     def health(self) -> Health:
         """Return how the daemon is at this moment."""
@@ -118,7 +120,7 @@ class Daemon:
             engine_restarts=self._supervisor.restarts,
             jobs_open=self._jobs.open,
             durability=self._jobs.durability,
-            mqtt="off",
+            mqtt=self._mqtt.state,
         )
 
     async def run(self, observer: Observer) -> None:
@@ -146,6 +148,7 @@ class Daemon:
             ("journal", self._journal.open, self._journal.close),
             ("http", self._http.start, self._http.close),
             ("jobs", self._jobs.start, self._jobs.close),
+            ("mqtt", self._mqtt.start, self._mqtt.close),
         ):
             await start()
             house.push_async_callback(stage, name, close, STAGE_LIMIT_S)
@@ -169,6 +172,7 @@ class Daemon:
         limit_s = self._config.daemon.drain_s
         logger.info("stopping open_requests=%d drain_s=%.0f", self._router.open_requests, limit_s)
         self._router.drain()
+        self._mqtt.drain()
         extend_us = round((limit_s + NUM_STAGES * STAGE_LIMIT_S) * 1e6)
         notify("STOPPING=1", "STATUS=draining", f"EXTEND_TIMEOUT_USEC={extend_us}")
 
