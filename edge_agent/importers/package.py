@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -72,10 +73,12 @@ def import_gguf(source: Path, card: Card, package: Path) -> None:
 
 
 _QUANTIZATION = manifest.Quantization(
-    bits=quantize.BITS,
+    bits=quantize.NIBBLE,
     block=quantize.BLOCK,
-    head_bits=quantize.BITS,
+    head_bits=quantize.BYTE,
     head_block=quantize.BLOCK,
+    # Of 24 greedy answers of SmolLM2, 22 equal the float model's with two terms, 14 with one.
+    activation_terms=2,
 )
 
 
@@ -101,29 +104,38 @@ class _Importer:
         self._out.write(name, 0, vector)
 
     def _product(self, product: Product) -> None:
-        blocks = product.columns // quantize.BLOCK
-        with_zero_points = any(self._has_offsets(part) for part in product.parts)
         name, rows = product.name, product.rows
-        self._out.reserve(f"{name}.values", np.uint8, (rows, blocks, quantize.BLOCK))
+        blocks = product.columns // quantize.BLOCK
+        storage = self._storage(product)
+        blob = quantize.BLOCK * storage.bits // 8
+        self._out.reserve(f"{name}.values", np.uint8, (rows, blocks, blob))
         self._out.reserve(f"{name}.scales", np.float32, (rows, blocks))
-        if with_zero_points:
-            self._out.reserve(f"{name}.zero_points", np.uint8, (rows, blocks))
         row = 0
+        offsets = []
+        for packed in self._slabs(product, storage):
+            self._out.write(f"{name}.values", row, packed.values)
+            self._out.write(f"{name}.scales", row, packed.scales)
+            row += len(packed.values)
+            if storage.has_offsets:
+                offsets.append(_offsets(packed))
+        if offsets:
+            self._out.reserve(f"{name}.offsets", np.float32, (blocks, rows))
+            self._out.write(f"{name}.offsets", 0, np.concatenate(offsets).T)
+
+    def _storage(self, product: Product) -> _Storage:
+        """Return how `product` is stored: all parts alike, because they are one array."""
+        kinds = [self._gguf.tensor(part.tensor).kind for part in product.parts]
+        is_narrow = all(ggml_types.is_narrow(kind) for kind in kinds)
+        return _Storage(
+            bits=quantize.NIBBLE if is_narrow else quantize.BYTE,
+            has_offsets=any(ggml_types.is_narrow(kind) for kind in kinds),
+        )
+
+    def _slabs(self, product: Product, storage: _Storage) -> Iterator[Packed]:
         for part in product.parts:
-            for packed in self._slabs(part):
-                self._out.write(f"{name}.values", row, packed.values)
-                self._out.write(f"{name}.scales", row, packed.scales)
-                if with_zero_points:
-                    self._out.write(f"{name}.zero_points", row, packed.centred())
-                row += len(packed.values)
-
-    def _has_offsets(self, part: Rows) -> bool:
-        return ggml_types.has_offsets(self._gguf.tensor(part.tensor).kind)
-
-    def _slabs(self, part: Rows) -> Iterator[Packed]:
-        tensor = self._gguf.tensor(part.tensor)
-        for raw in self._raw_slabs(tensor, part):
-            yield _pack(tensor.kind, raw)
+            tensor = self._gguf.tensor(part.tensor)
+            for raw in self._raw_slabs(tensor, part):
+                yield _pack(tensor.kind, raw, storage.bits)
 
     def _raw_slabs(self, tensor: Tensor, part: Rows) -> Iterator[ggml_types.Raw]:
         if part.order is not None:  # heads are reordered within themselves: small tensors
@@ -134,10 +146,22 @@ class _Importer:
             yield self._gguf.rows(tensor, start, min(start + step, tensor.rows))
 
 
-def _pack(kind: ggml_types.Kind, raw: ggml_types.Raw) -> Packed:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Storage:
+    """Bits of a weight, and whether blocks have offsets."""
+
+    bits: int
+    has_offsets: bool
+
+
+def _pack(kind: ggml_types.Kind, raw: ggml_types.Raw, bits: int) -> Packed:
     if ggml_types.is_affine(kind):
-        return quantize.from_affine(ggml_types.affine(kind, raw))
+        return quantize.from_affine(ggml_types.affine(kind, raw), bits=bits)
     return quantize.symmetric(ggml_types.dense(kind, raw))
+
+
+def _offsets(packed: Packed) -> ggml_types.F32:
+    return np.zeros_like(packed.scales) if packed.offsets is None else packed.offsets
 
 
 def _write_graphs(

@@ -6,7 +6,7 @@ A package is a directory: `manifest.json`, `decoder.<kv dtype>.onnx`, `weights.b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -60,12 +60,17 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Quantization(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the weights are stored: bits and block of the linears and of the tied head."""
+    """How weights are stored, bits and block of the linears and of the tied head, and multiplied.
+
+    Activations enter a product as int8 blocks; with two terms the second one carries what the
+    first one rounded off.
+    """
 
     bits: int
     block: int
     head_bits: int
     head_block: int
+    activation_terms: Literal[1, 2] = 1
 
 
 class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
