@@ -73,7 +73,8 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text` as plain text, whatever it looks like."""
-        ids: list[int] = self._plain.encode(text, add_special_tokens=False).ids
+        # A batch of one: unlike encode(), it lets other threads run meanwhile, and is faster.
+        ids: list[int] = self._plain.encode_batch_fast([text], add_special_tokens=False)[0].ids
         return ids
 
     def split_control(self, text: str) -> Iterator[str | int]:
