@@ -58,6 +58,7 @@ class Journal:
         self._file: JournalFile | None = None
         self._problem: str | None = None
         self._is_volatile = False
+        self._is_closed = False
 
     @property
     def problem(self) -> str | None:
@@ -75,6 +76,9 @@ class Journal:
 
     async def close(self) -> None:
         """Finish what was begun and close the file."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._thread, self._close_file)
         self._thread.shutdown(wait=False)  # idle: its last work is done
