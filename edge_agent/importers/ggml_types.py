@@ -43,11 +43,9 @@ class Kind:
 class Affine:
     """Rows of blocks, each weight `scale * q + offset`.
 
-    `q` is int16 [rows, blocks, 32], at most `top`, and at least 0 where there are offsets;
-    `scale` and `offset` are float32 [rows, blocks].
+    `q` is int16 [rows, blocks, 32]; `scale` and `offset` are float32 [rows, blocks].
     """
 
-    top: int
     q: NDArray[np.int16]
     scale: F32
     offset: F32
@@ -118,9 +116,9 @@ def is_affine(kind: Kind) -> bool:
     return kind.name in _AFFINE
 
 
-def has_offsets(kind: Kind) -> bool:
-    """Tell whether blocks of `kind` have offsets, so that zero lies anywhere between steps."""
-    return kind.name in _WITH_OFFSETS
+def is_narrow(kind: Kind) -> bool:
+    """Tell whether `kind` has blocks of 4-bit values with offsets."""
+    return kind.name in _NARROW
 
 
 def _unread(kind: Kind) -> ModelError:
@@ -135,7 +133,7 @@ def _half(raw: Raw) -> F32:
 def _q8_0(blocks: Raw) -> Affine:
     scale = _half(blocks[..., :2])[..., 0]
     q = np.ascontiguousarray(blocks[..., 2:]).view(np.int8).astype(np.int16)
-    return Affine(top=127, q=q, scale=scale, offset=np.zeros_like(scale))
+    return Affine(q=q, scale=scale, offset=np.zeros_like(scale))
 
 
 def _q4_1(blocks: Raw) -> Affine:
@@ -143,7 +141,7 @@ def _q4_1(blocks: Raw) -> Affine:
     # Byte j holds weight j in its low half and weight j + 16 in its high half.
     q = np.concatenate([nibbles & 15, nibbles >> 4], axis=-1).astype(np.int16)
     scale, offset = _half(blocks[..., :2])[..., 0], _half(blocks[..., 2:4])[..., 0]
-    return Affine(top=15, q=q, scale=scale, offset=offset)
+    return Affine(q=q, scale=scale, offset=offset)
 
 
 _DENSE: dict[str, Callable[[Raw], F32]] = {
@@ -151,4 +149,4 @@ _DENSE: dict[str, Callable[[Raw], F32]] = {
     "F16": _half,
 }
 _AFFINE: dict[str, Callable[[Raw], Affine]] = {"Q4_1": _q4_1, "Q8_0": _q8_0}
-_WITH_OFFSETS = {"Q4_1"}
+_NARROW = {"Q4_1"}

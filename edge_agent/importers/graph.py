@@ -50,8 +50,8 @@ def decoder(plan: Plan, regions: Mapping[str, Region]) -> ModelProto:
     """Return the decoder whose weights lie in `regions` of the weights file.
 
     Arrays: `embedding`, `layers.N.{qkv,o,gate_up,down}` and, if not tied, `head`, each as `.values`
-    uint8 [rows, blocks, block], `.scales` float32 [rows, blocks] and, unless symmetric,
-    `.zero_points` uint8 [rows, blocks]; `layers.N.{attn_norm,ffn_norm}` and `norm` float32.
+    uint8 [rows, blocks, block * bits / 8], `.scales` float32 [rows, blocks] and, if its blocks have
+    offsets, `.offsets` float32 [blocks, rows]; `layers.N.{attn_norm,ffn_norm}` and `norm` float32.
     """
     out = Nodes(regions)
     builder = _Builder(plan, out)
@@ -124,8 +124,6 @@ class _Builder:
         # The 3-D form reads the very initializer of the head; a Reshape of it would be a copy.
         arrays = [self._out.external("embedding.values"), "input_ids"]
         arrays.append(self._out.external("embedding.scales", trailing=True))
-        if "embedding.zero_points" in self._out.regions:
-            arrays.append(self._out.external("embedding.zero_points", trailing=True))
         blocks = self._out.node("GatherBlockQuantized", arrays, "embedding.blocks", **attributes)
         flat = self._out.rows_of(shape.hidden)
         self._sum = self._out.node("Reshape", [blocks, flat], "embedding.out")
