@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 PATIENCE_S = 30.0
@@ -27,18 +27,17 @@ PATIENCE_S = 30.0
 class Served:
     """A running daemon and how to speak to it."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], url: str = "") -> None:
         self.process = process
-        self.url = ""
+        self.url = url
         self.printed: list[str] = []
         self.is_ready = threading.Event()
         self.is_listening = threading.Event()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        if process.stdout:
+            threading.Thread(target=self._read, args=(process.stdout,), daemon=True).start()
 
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
+    def _read(self, lines: Iterable[str]) -> None:
+        for line in lines:
             self.printed.append(line.rstrip("\n"))
             if found := re.match(r"listening on (\S+)", line):
                 self.url = found[1]
@@ -75,6 +74,13 @@ class Served:
             return answers[0]
 
         return answer
+
+    def is_up(self) -> bool:
+        """Whether HTTP answers."""
+        try:
+            return bool(self.health())
+        except OSError:
+            return False
 
     def health(self) -> dict[str, Any]:
         return fetch(urllib.request.Request(f"{self.url}/health"))[1]  # noqa: S310  # loopback

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -133,18 +134,54 @@ def test_sighup_changes_nothing(tmp_path: Path) -> None:
 
 def test_two_daemons_do_not_share_a_state_directory(tmp_path: Path) -> None:
     with text_daemon(tmp_path) as daemon:
-        env = os.environ | {"EDGE_AGENT_HOME": str(tmp_path), "EDGE_AGENT_HTTP__LISTEN": "[]"}
-        second = subprocess.run(
-            [sys.executable, "-m", "edge_agent", "serve"],
-            env=env,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PATIENCE_S,
-        )
-        assert second.returncode == 2
+        second = serve_in_vain(tmp_path, "[]")
         assert f"pid {daemon.process.pid}" in second.stderr
-        assert "Traceback" not in second.stderr
+
+
+def test_a_taken_port_is_one_line_and_status_2(tmp_path: Path) -> None:
+    with text_daemon(tmp_path / "a") as daemon:
+        address = daemon.url.removeprefix("http://")
+        second = serve_in_vain(tmp_path / "b", f"[{address}]")
+        assert f"cannot bind {address}" in second.stderr
+
+
+def test_nobody_reading_its_output_does_not_end_it(tmp_path: Path) -> None:
+    port = free_port()
+    env = os.environ | {"EDGE_AGENT_HOME": str(tmp_path)}
+    env["EDGE_AGENT_HTTP__LISTEN"] = f"[127.0.0.1:{port}]"
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, str(TEXT_DAEMON)]
+    with subprocess.Popen(command, env=env, stdout=writer, text=True) as process:
+        os.close(writer)
+        daemon = Served(process, f"http://127.0.0.1:{port}")
+        until(daemon.is_up)
+        assert daemon.ask("still there")[0] == 200
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
+
+
+def serve_in_vain(home: Path, listen: str) -> subprocess.CompletedProcess[str]:
+    """Run the real daemon where it cannot start; it says why in one line."""
+    run = subprocess.run(
+        [sys.executable, "-m", "edge_agent", "serve"],
+        env=os.environ | {"EDGE_AGENT_HOME": str(home), "EDGE_AGENT_HTTP__LISTEN": listen},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
+    )
+    assert run.returncode == 2
+    assert "Traceback" not in run.stderr
+    assert [line for line in run.stderr.splitlines() if line.startswith("edge-agent: ")]
+    return run
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from typing import TYPE_CHECKING
 
 from edge_agent import __version__
 from edge_agent.cli import ask, bench, config, model, serve
+from edge_agent.cli.output import hush
 from edge_agent.errors import ConfigError, EdgeError
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED_STATUS
     except BrokenPipeError:
-        # Whoever read our output has enough; the interpreter must not flush into the void.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        hush()
         return 1
     return status
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from edge_agent.cli.config import read
+from edge_agent.cli.output import say
 
 if TYPE_CHECKING:
     import argparse
@@ -51,13 +52,13 @@ class Terminal:
         """Print where HTTP listens."""
         self._addresses = addresses
         for address in addresses:
-            print(f"listening on {_url(address)}", flush=True)
+            say(f"listening on {_url(address)}")
 
     def ready(self) -> None:
         """Print one line to copy for each way in."""
-        print(f"ready: {self._settings.model} answers; try", flush=True)
+        say(f"ready: {self._settings.model} answers; try")
         for line in (*self._http_example(), *self._mqtt_example()):
-            print(f"  {line}", flush=True)
+            say(f"  {line}")
 
     def _http_example(self) -> list[str]:
         if not self._addresses:

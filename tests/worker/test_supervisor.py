@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,12 +26,14 @@ from edge_agent.messages import (
     fold,
 )
 from edge_agent.ops.health import State
+from edge_agent.worker import supervisor as supervisor_module
+from edge_agent.worker.child import KILL_GRACE_S, Child
+from edge_agent.worker.standing import Standing
+from edge_agent.worker.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
-
-    from edge_agent.worker.supervisor import Supervisor
 
     Supervise = Callable[..., AbstractAsyncContextManager[Supervisor]]
 
@@ -204,15 +207,29 @@ async def test_an_idle_engine_beats_and_is_left_alone(supervise: Supervise) -> N
 
 
 async def test_a_model_that_does_not_load_is_a_state_and_not_a_crash_loop(
-    supervise: Supervise,
+    supervise: Supervise, tmp_path: Path
 ) -> None:
-    async with supervise("--load-error=weights.bin: wrong hash") as supervisor:
+    trouble = tmp_path / "trouble"
+    trouble.write_text("weights.bin: wrong hash")
+    async with supervise(f"--trouble={trouble}") as supervisor:
         await until(lambda: supervisor._standing.state is State.FAILED)
         events = await events_of(supervisor, ask("anyone?"))
         assert supervisor.restarts == 0
 
     assert [getattr(event, "code", None) for event in events] == ["loading"]
     assert "wrong hash" in getattr(events[0], "message", "")
+
+
+async def test_a_model_that_was_mended_is_found_in_time(
+    supervise: Supervise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "FAILED_WAIT_S", 0.05)
+    trouble = tmp_path / "trouble"
+    trouble.write_text("weights.bin: wrong hash")
+    async with supervise(f"--trouble={trouble}") as supervisor:
+        await until(lambda: supervisor._standing.state is State.FAILED)
+        trouble.unlink()
+        await until(lambda: supervisor._standing.state is State.READY)
 
 
 async def test_a_request_waits_for_a_loading_engine_only_so_long(supervise: Supervise) -> None:
@@ -253,3 +270,39 @@ async def test_the_kernel_would_rather_kill_the_engine(supervise: Supervise) -> 
         theirs = oom_score(engine_pid(supervisor))
 
     assert theirs == min(1000, oom_score(os.getpid()) + 500)
+
+
+async def test_an_engine_that_should_be_gone_by_now_is_not_called_alive(
+    supervise: Supervise,
+) -> None:
+    async with supervise() as supervisor:
+        assert supervisor.is_alive  # loading is life
+        await until(lambda: supervisor._standing.state is State.READY)
+        assert supervisor.is_alive
+        assert supervisor._child is not None
+        supervisor._child._silent_until_s -= 2 * 60.0 + KILL_GRACE_S
+        assert not supervisor.is_alive
+
+
+async def test_a_process_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+    supervisor = Supervisor(Engine(restart_wait_s=0.01), Standing(State.LOADING, "not started"))
+    life = asyncio.create_task(supervisor.run([str(tmp_path / "no-such-program")]))
+    await until(lambda: supervisor.restarts == 2)
+    assert "not started" in supervisor._standing.detail
+    life.cancel()
+    await asyncio.gather(life, return_exceptions=True)
+
+
+async def test_a_child_that_ignores_its_stop_is_killed(tmp_path: Path) -> None:
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    child = await Child.start([sys.executable, "-c", deaf])
+    await child.stop()
+    assert not is_alive(child.pid)
+
+
+async def test_a_child_that_talks_nonsense_is_killed(tmp_path: Path) -> None:
+    mad = "import os, sys, time; os.write(int(sys.argv[1].split('=')[1]), b'\\xff' * 9)"
+    child = await Child.start([sys.executable, "-c", f"{mad}; time.sleep(600)"])
+    how = await child.live(stall_limit_s=PATIENCE_S, on_ready=lambda _: None)
+    assert how.startswith("link broken: frame of")
+    assert not is_alive(child.pid)

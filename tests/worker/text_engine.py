@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from edge_agent.errors import Cancelled, ModelError, Overloaded, PromptTooLong
 from edge_agent.messages import (
@@ -139,13 +140,13 @@ def main() -> int:
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--queue-requests", type=int, default=32)
     parser.add_argument("--pace-s", type=float, default=0.0)
-    parser.add_argument("--load-error")
+    parser.add_argument("--trouble", type=Path, help="while this file is there, loading fails")
     args = parser.parse_args()
     host.settle_in()
 
     def load() -> TextEngine:
-        if args.load_error:
-            raise ModelError(args.load_error)
+        if args.trouble and args.trouble.exists():
+            raise ModelError(args.trouble.read_text())
         return TextEngine(slots=args.slots, queue_requests=args.queue_requests, pace_s=args.pace_s)
 
     return host.serve(args.link_fd, load)
