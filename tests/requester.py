@@ -54,18 +54,18 @@ class Requester:
     ) -> None:
         self._where = urlsplit(url)
         self._topics = topics
-        self._subscribed = threading.Event()
+        self._subscriptions = 0
         self._news = threading.Condition()
         self._heard: list[Heard] = []
         self._client = Client(CallbackAPIVersion.VERSION2, protocol=version)
         self._client.on_message = self._on_message
         self._client.on_connect = lambda *_: self._subscribe()
-        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_subscribe = lambda *_: self._count_subscription()
 
     def __enter__(self) -> Self:
         self._client.connect(self._where.hostname or "", self._where.port or 0)
         self._client.loop_start()
-        assert self._subscribed.wait(PATIENCE_S), "the broker does not answer"
+        self.resubscribed(1)
         return self
 
     def __exit__(
@@ -80,6 +80,16 @@ class Requester:
             self._client.subscribe([(topic, options) for topic in self._topics])
         else:
             self._client.subscribe([(topic, 1) for topic in self._topics])
+
+    def _count_subscription(self) -> None:
+        with self._news:
+            self._subscriptions += 1
+            self._news.notify_all()
+
+    def resubscribed(self, times: int) -> None:
+        """Return when the broker has confirmed our subscriptions so often."""
+        with self._news:
+            assert self._news.wait_for(lambda: self._subscriptions >= times, PATIENCE_S)
 
     def _on_message(self, _client: Client, _data: object, message: MQTTMessage) -> None:
         heard = Heard(

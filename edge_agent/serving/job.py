@@ -72,6 +72,8 @@ class Taken:
     """The journal has the request; it is a repeat unless `is_new`, answered if `is_done`."""
 
     ticket: Ticket
+    address: bytes
+    """Where its answer goes; that of the first time, if the repeat cannot know it."""
     is_new: bool
     is_done: bool
 

@@ -48,6 +48,7 @@ class Jobs:
         self._waiting: dict[int, Ticket] = {}
         self._running: dict[int, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._submissions: set[asyncio.Task[tuple[Taken, int]]] = set()
         self._wake = asyncio.Event()
         self._tender: asyncio.Task[None] | None = None
         self._seen_opening = 0
@@ -88,6 +89,7 @@ class Jobs:
     async def close(self) -> None:
         """Stop; jobs that run go back to the queue without blame."""
         self._is_draining = True
+        await asyncio.gather(*self._submissions, return_exceptions=True)
         await ended(self._tender, *self._tasks)
 
     async def submit(self, draft: Draft) -> tuple[Taken, int]:
@@ -97,6 +99,13 @@ class Jobs:
             Conflict: the same key came before with another payload.
             Busy: the journal cannot take it.
         """
+        # Whoever hands it in may be cut off meanwhile; what is on disk must get its turn even so.
+        work = asyncio.create_task(self._submit(draft), name=f"submit {draft.request.id}")
+        self._submissions.add(work)
+        work.add_done_callback(self._submissions.discard)
+        return await asyncio.shield(work)
+
+    async def _submit(self, draft: Draft) -> tuple[Taken, int]:
         taken = await self._journal.accept(draft)
         seq = taken.ticket.seq
         if taken.is_done and self._runner.outlet:

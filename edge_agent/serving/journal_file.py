@@ -96,7 +96,7 @@ class JournalFile:
         self._open_jobs += 1
         self._kept_bytes += size_bytes - freed_bytes
         ticket = Ticket(seq=seq, id=draft.request.id, attempt=1, crashes=0, deadline=due)
-        return Taken(ticket=ticket, is_new=True, is_done=False)
+        return Taken(ticket=ticket, address=draft.address, is_new=True, is_done=False)
 
     def start(self, seq: int, *, durable: bool) -> Job | None:
         """Mark a queued job as running; None if it is not queued (any more).
@@ -243,14 +243,16 @@ class JournalFile:
         if payload_sha != draft.payload_sha or source != draft.source:
             raise Conflict(draft.request.id)
         is_done = state == JobState.DONE
-        if address != draft.address or (is_done and is_published):
-            with self._transaction(durable=address != draft.address):
+        ticket = _ticket(columns, self._now().boot_id)
+        # Only one who knows the id can have another address; else it differs by a fresh id alone.
+        new_address = draft.address if ticket.id == draft.request.id else address
+        if new_address != address or (is_done and is_published):
+            with self._transaction(durable=new_address != address):
                 self._db.execute(
                     "UPDATE job SET address = ?, is_published = 0 WHERE seq = ?",
-                    (draft.address, columns[0]),
+                    (new_address, ticket.seq),
                 )
-        ticket = _ticket(columns, self._now().boot_id)
-        return Taken(ticket=ticket, is_new=False, is_done=is_done)
+        return Taken(ticket=ticket, address=new_address, is_new=False, is_done=is_done)
 
     def _repeated(self, draft: Draft) -> list[Any]:
         values: tuple[object, ...]

@@ -83,16 +83,15 @@ class Intake:
         return await self._submit(read)
 
     async def _submit(self, draft: Draft) -> list[Outgoing]:
-        request_id, address = draft.request.id, Address.decode(draft.address)
         try:
             taken, before = await self._jobs.submit(draft)
         except EdgeError as exc:
-            return [_refused(request_id, address, exc)]
+            return [_refused(draft.request.id, Address.decode(draft.address), exc)]
         if taken.is_done:
             return []  # its result is on the way, again
         ticket = taken.ticket
         body = envelope.accepted(ticket.id, attempt=ticket.attempt, position=before)
-        return [Outgoing(address=address, body=body)]
+        return [Outgoing(address=Address.decode(taken.address), body=body)]
 
     async def _cancel(self, message: Incoming) -> None:
         try:

@@ -54,7 +54,7 @@ def read_request(
     deadline_s = _deadline_s(message.expiry_s, request.deadline_s, config)
     return Draft(
         source=SOURCE,
-        key=_key(envelope, address),
+        key=_key(message, envelope, address),
         payload_sha=hashlib.sha256(message.payload).digest(),
         request=structs.replace(request, deadline_s=deadline_s),
         address=address.encode(),
@@ -105,12 +105,13 @@ def _oversize(message: Incoming) -> InvalidRequest | None:
     return None
 
 
-def _key(envelope: Envelope, address: Address) -> bytes | None:
+def _key(message: Incoming, envelope: Envelope, address: Address) -> bytes | None:
     """Return what makes a repeat recognisable; a correlation is only unique among its receivers."""
     if envelope.id is not None:
         return b"i" + envelope.id.encode()
     if address.correlation is not None:
-        return b"c" + address.correlation + b"\0" + address.topic.encode()
+        receiver = message.response_topic or envelope.reply_to or ""
+        return b"c" + address.correlation + b"\0" + receiver.encode()
     return None
 
 
