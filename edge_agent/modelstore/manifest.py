@@ -62,8 +62,8 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Quantization(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How weights are stored, bits and block of the linears and of the tied head, and multiplied.
 
-    Activations enter a product as int8 blocks; with two terms the second one carries what the
-    first one rounded off.
+    Activations enter a product with 8-bit weights as int8 blocks; with two terms the second one
+    carries what the first one rounded off. Products with 4-bit weights compute in fp32.
     """
 
     bits: int
