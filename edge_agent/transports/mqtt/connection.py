@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 
 from edge_agent.transports.mqtt.driver import Driver
+from edge_agent.transports.mqtt.window import MOST_IN_FLIGHT, Window
 from edge_agent.transports.mqtt.wire import Incoming
 
 if TYPE_CHECKING:
@@ -30,12 +31,11 @@ if TYPE_CHECKING:
     from paho.mqtt.properties import Properties
     from paho.mqtt.reasoncodes import ReasonCode
 
+    from edge_agent.transports.mqtt.window import Confirmation
     from edge_agent.transports.mqtt.wire import Outgoing
 
 logger = logging.getLogger(__name__)
 
-# Ours are small: a broker takes so many unconfirmed ones, unless it says that it takes fewer.
-MOST_IN_FLIGHT = 20
 # From here on a reason code is a failure (MQTT 5, 2.4).
 FAILURE = 0x80
 
@@ -69,8 +69,8 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._welcome: asyncio.Future[Welcome] = self._loop.create_future()
         self._lost: asyncio.Future[str] = self._loop.create_future()
-        self._answers: dict[int, asyncio.Future[int | None]] = {}
-        self._window = asyncio.Semaphore(MOST_IN_FLIGHT)
+        self._subscription: asyncio.Future[int] = self._loop.create_future()
+        self._window = Window(self._publish_confirmed)
         self._driver = driver = Driver(client, on_end=self._end, on_bad=on_bad)
         self.pause, self.resume = driver.pause, driver.resume
         client.on_connect = driver.guarded(self._connected)
@@ -90,6 +90,11 @@ class Connection:
         return self._lost.done()
 
     @property
+    def in_line(self) -> int:
+        """Messages that wait until earlier ones are confirmed."""
+        return self._window.waiting
+
+    @property
     def is_congested(self) -> bool:
         """Whether the socket has not taken what was written last."""
         return self._client.want_write()
@@ -103,10 +108,9 @@ class Connection:
         first: set[asyncio.Future[Any]] = {self._welcome, self._lost}
         await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
         if not self._welcome.done():
-            raise Lost(self._why())
+            raise Lost(self._lost.result())
         welcome = self._welcome.result()
-        for _ in range(MOST_IN_FLIGHT - welcome.most_in_flight):
-            await self._window.acquire()  # never given back: the window is smaller
+        self._window.narrow(welcome.most_in_flight)
         return welcome
 
     async def lost(self) -> str:
@@ -119,34 +123,22 @@ class Connection:
         Raises:
             Lost: the broker refused one of them, or hung up.
         """
-        _, mid = self._client.subscribe([(topic, 1) for topic in topics])
-        reason = await self._expect(mid) if mid is not None else None
-        if reason is None:
-            raise Lost(self._why())
-        if reason >= FAILURE:
+        self._client.subscribe([(topic, 1) for topic in topics])
+        first: set[asyncio.Future[Any]] = {self._subscription, self._lost}
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        if not self._subscription.done():
+            raise Lost(self._lost.result())
+        if (reason := self._subscription.result()) >= FAILURE:
             msg = f"the broker refuses a subscription, reason {reason:#x}"
             raise Lost(msg)
 
-    async def send(self, out: Outgoing) -> asyncio.Future[int | None]:
-        """Publish at QoS 1 when the window has room.
+    def send(self, out: Outgoing) -> Confirmation:
+        """Publish at QoS 1, after what is in line already."""
+        return self._window.put(out)
 
-        The future is the reason in PUBACK, or None if the connection ended before it came.
-
-        Raises:
-            Lost: the connection is over, nothing was sent.
-        """
-        await self._window.acquire()
-        info = None if self.is_lost else self._publish(out, qos=1)
-        if info is None or info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            self._window.release()
-            raise Lost(self._why())
-        answer = self._expect(info.mid)
-        answer.add_done_callback(lambda _: self._window.release())
-        return answer
-
-    async def post(self, out: Outgoing) -> None:
-        """Publish like `send`, and let the confirmation come when it comes."""
-        _ = await self.send(out)
+    def post(self, out: Outgoing) -> None:
+        """Publish at QoS 1 and let the confirmation come when it comes."""
+        _ = self._window.put(out)
 
     def offer(self, out: Outgoing) -> None:
         """Publish at QoS 0; nobody will know whether it arrived."""
@@ -160,8 +152,7 @@ class Connection:
 
     async def idle(self) -> None:
         """Return when everything sent is confirmed, or the connection is over."""
-        while waiting := list(self._answers.values()):
-            await asyncio.wait(waiting)
+        await self._window.idle()
 
     def disconnect(self) -> None:
         """Say goodbye: the broker will not publish our will."""
@@ -213,27 +204,21 @@ class Connection:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        self._settle(mid, reason.value)
+        self._window.confirm(mid, reason.value)
 
     def _subscribed(
         self,
         _client: Client,
         _data: object,
-        mid: int,
+        _mid: int,
         reasons: Sequence[ReasonCode],
         _properties: Properties | None,
     ) -> None:
-        self._settle(mid, max(reason.value for reason in reasons))
+        self._subscription.set_result(max(reason.value for reason in reasons))
 
-    def _expect(self, mid: int) -> asyncio.Future[int | None]:
-        answer: asyncio.Future[int | None] = self._loop.create_future()
-        self._answers[mid] = answer
-        return answer
-
-    def _settle(self, mid: int, reason: int | None) -> None:
-        answer = self._answers.pop(mid, None)
-        if answer and not answer.done():
-            answer.set_result(reason)
+    def _publish_confirmed(self, out: Outgoing) -> int | None:
+        info = self._publish(out, qos=1)
+        return info.mid if info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS else None
 
     def _publish(self, out: Outgoing, *, qos: int) -> MQTTMessageInfo:
         return self._client.publish(
@@ -244,11 +229,6 @@ class Connection:
             properties=out.properties() if self.is_v5 else None,
         )
 
-    def _why(self) -> str:
-        return self._lost.result() if self._lost.done() else "not sent"
-
     def _end(self, why: str) -> None:
-        """Know that it is over; every answer that is still expected will not come."""
         self._lost.set_result(why)
-        for mid in list(self._answers):
-            self._settle(mid, None)
+        self._window.close()

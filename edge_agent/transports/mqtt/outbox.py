@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edge_agent.serving.jobs import Jobs
     from edge_agent.transports.mqtt.connection import Connection
     from edge_agent.transports.mqtt.drops import Drops
+    from edge_agent.transports.mqtt.window import Confirmation
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class Outbox:
         self._sent: set[int] = set()
         """On the wire, or of no use to send on this connection."""
         self._shrunk: set[int] = set()
+        self._pending: set[Confirmation] = set()
         self._confirmed: asyncio.Queue[tuple[int, int | None]] = asyncio.Queue()
 
     def result_ready(self, seq: int) -> None:
@@ -60,7 +62,7 @@ class Outbox:
             await asyncio.sleep(0)
 
     async def send_all(self) -> None:
-        """Send results as they come, until cancelled or, by `Lost`, until the connection ends."""
+        """Send results as they come, until cancelled."""
         while True:
             self._news.clear()
             try:
@@ -72,6 +74,9 @@ class Outbox:
                 await self._send(result)
             if not batch:
                 await self._news.wait()
+            elif self._pending and self._connection.in_line:
+                # The next are read when one of these is through: memory holds a batch or two.
+                await asyncio.wait(self._pending, return_when=asyncio.FIRST_COMPLETED)
 
     async def note_confirmed(self) -> None:
         """Mark confirmed results as published, until cancelled."""
@@ -98,10 +103,14 @@ class Outbox:
             await self._shrink(result)
             return
         self._sent.add(result.seq)
-        confirmed = await self._connection.send(out)
-        confirmed.add_done_callback(
-            lambda answer: self._confirmed.put_nowait((result.seq, answer.result()))
-        )
+        confirmation = self._connection.send(out)
+        self._pending.add(confirmation)
+
+        def confirmed(_: Confirmation) -> None:
+            self._pending.discard(confirmation)
+            self._confirmed.put_nowait((result.seq, confirmation.result()))
+
+        confirmation.add_done_callback(confirmed)
 
     async def _shrink(self, result: Result) -> None:
         """Put an error in the place of a result that this broker would hang up over."""

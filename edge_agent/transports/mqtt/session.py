@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from edge_agent.transports.mqtt.connection import Lost
 from edge_agent.transports.mqtt.status import Presence, encode
 from edge_agent.transports.mqtt.wire import Address, Outgoing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
     from edge_agent.transports.mqtt.connection import Connection
     from edge_agent.transports.mqtt.intake import Intake
@@ -51,11 +49,11 @@ class Session:
         """Serve until the connection is over; return why."""
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(_until_lost(work))
+                group.create_task(work)
                 for work in (self.outbox.send_all(), self.outbox.note_confirmed())
             ]
-            self._taking = group.create_task(_until_lost(self._intake.run(self.connection)))
-            self._telling = group.create_task(_until_lost(self._keep_telling()))
+            self._taking = group.create_task(self._intake.run(self.connection))
+            self._telling = group.create_task(self._keep_telling())
             why = await self.connection.lost()
             for task in (*tasks, self._taking, self._telling):
                 task.cancel()
@@ -71,11 +69,10 @@ class Session:
         self.stop_taking()
         if self._telling:
             self._telling.cancel()
-        with suppress(Lost):
-            await self.outbox.empty()
-            for topic, body in self._tell(Presence.STOPPED).items():
-                await self._retain(topic, body)
-            await self.connection.idle()
+        await self.outbox.empty()
+        for topic, body in self._tell(Presence.STOPPED).items():
+            self._retain(topic, body)
+        await self.connection.idle()
         self.connection.disconnect()
 
     async def _keep_telling(self) -> None:
@@ -91,13 +88,13 @@ class Session:
                 if body == before or (not is_counting and _same_state(body, before)):
                     continue
                 told[topic] = body
-                await self._retain(topic, body)
+                self._retain(topic, body)
             if is_counting:
                 counts_at_s = loop.time() + COUNTS_S
             await asyncio.sleep(LOOK_S)
 
-    async def _retain(self, topic: str, body: dict[str, Any]) -> None:
-        await self.connection.post(
+    def _retain(self, topic: str, body: dict[str, Any]) -> None:
+        self.connection.post(
             Outgoing(
                 address=Address(topic=topic), body=encode(body), is_retained=self._keeps_retained
             )
@@ -109,9 +106,3 @@ def _same_state(body: dict[str, Any], before: dict[str, Any] | None) -> bool:
         **before,
         **{name: before.get(name) for name in _COUNTS},
     }
-
-
-async def _until_lost(work: Coroutine[None, None, None]) -> None:
-    """Do `work`; the end of the connection ends it, and is told by the connection itself."""
-    with suppress(Lost):
-        await work
