@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-from paho.mqtt.client import Client
+from paho.mqtt.client import MQTT_CLEAN_START_FIRST_ONLY, Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.subscribeoptions import SubscribeOptions
@@ -63,7 +63,13 @@ class Requester:
         self._client.on_subscribe = lambda *_: self._count_subscription()
 
     def __enter__(self) -> Self:
-        self._client.connect(self._where.hostname or "", self._where.port or 0)
+        is_v5 = self._client.protocol == MQTTProtocolVersion.MQTTv5
+        # After a reconnect, too, nothing is expected of the broker's memory.
+        clean_start = True if is_v5 else MQTT_CLEAN_START_FIRST_ONLY
+        self._client.reconnect_delay_set(min_delay=1, max_delay=1)
+        self._client.connect(
+            self._where.hostname or "", self._where.port or 0, clean_start=clean_start
+        )
         self._client.loop_start()
         self.resubscribed(1)
         return self
