@@ -1,8 +1,10 @@
 """Chooses the next token from a row of logits. All options are settled before the decode loop.
 
-The order is vLLM's: penalties, temperature, top-k, top-p, min-p, then one draw from what is left.
-A seeded request draws from its own Philox stream, one number per token: what runs beside it cannot
-change its draws.
+The order is vLLM's: penalties, temperature, top-k, top-p, min-p, then a draw from what is left.
+The draw is Gumbel-max: every token of the vocabulary gets its own noise from the request's own
+Philox stream, and the highest sum wins. What runs beside a seeded request cannot change its noise,
+and the last digits of logits, which depend on how many rows a kernel computes, change the winner
+only where two sums nearly tie.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 _FIRST_LOOK = 256
 # Colder than this only the argmax keeps any weight, and the division would overflow (vLLM's mark).
 _GREEDY_BELOW = 1e-5
+# The least normal float64: a token lighter than this relative to the heaviest is never drawn.
+_WEIGHTLESS = 2.3e-308
 
 
 class Picker:
@@ -54,20 +58,20 @@ def _make_pick(sampling: Sampling) -> Pick:
     if temperature < _GREEDY_BELOW:
         return _greedy
     select = _selector(sampling.top_k or 0, 1.0 if sampling.top_p is None else sampling.top_p)
-    min_p = sampling.min_p or 0.0
+    # The heaviest token weighs 1; what weighs nothing cannot be drawn.
+    least = max(sampling.min_p or 0.0, _WEIGHTLESS)
     rng = np.random.Generator(np.random.Philox(sampling.seed))
 
     def pick(logits: Logits) -> int:
-        # Weights relative to the heaviest token, in float64: the sum over a vocabulary is exact
-        # enough that the draw does not depend on the order of summation.
+        # Weights relative to the heaviest token.
         weights = np.exp((logits.astype(np.float64) - float(logits.max())) / temperature)
         ids, weights = select(weights)
-        if min_p > 0:
-            kept = weights >= min_p  # the heaviest weighs 1
-            ids, weights = ids[kept], weights[kept]
-        cumulated = np.cumsum(weights)
-        drawn = int(np.searchsorted(cumulated, rng.random() * cumulated[-1], side="right"))
-        return int(ids[min(drawn, len(ids) - 1)])
+        kept = weights >= least
+        ids, weights = ids[kept], weights[kept]
+        uniform = rng.random(len(logits))[ids]
+        # Uniform noise may be 0; its Gumbel value is then -inf, and so never the highest.
+        with np.errstate(divide="ignore"):
+            return int(ids[np.argmax(np.log(weights) - np.log(-np.log(uniform)))])
 
     return pick
 

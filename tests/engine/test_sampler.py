@@ -81,6 +81,18 @@ def test_equal_seeds_draw_equally_and_other_seeds_do_not() -> None:
     assert text(7) != text(8)
 
 
+def test_the_last_digits_of_logits_hardly_ever_change_a_draw() -> None:
+    rng = np.random.default_rng(3)
+    one, other = picker(seed=5, vocab=5000), picker(seed=5, vocab=5000)
+    changed = 0
+    for _ in range(300):
+        logits = rng.normal(size=5000).astype(np.float32)  # flat: thousands of likely tokens
+        nudged = logits + rng.normal(scale=1e-3, size=5000).astype(np.float32)
+        changed += one.pick(logits) != other.pick(nudged)
+
+    assert changed <= 3
+
+
 def test_a_vanishing_temperature_is_greedy() -> None:
     assert picker(temperature=1e-300).pick(LOGITS.copy()) == 1
 
