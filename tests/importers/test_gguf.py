@@ -1,0 +1,186 @@
+"""The GGUF reader, with the `gguf` package as the oracle and hostile files as the rule."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import struct
+import tracemalloc
+from typing import TYPE_CHECKING
+
+import gguf
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edge_agent.errors import ModelError
+from edge_agent.importers import gguf_header
+from edge_agent.importers.ggml_types import dense
+from edge_agent.importers.gguf import GgufFile
+from tests.importers.tiny_gguf import TinyModel, vocabulary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MAGIC = b"GGUF"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    TinyModel().write(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tiny_bytes(tiny: Path) -> bytes:
+    return tiny.read_bytes()
+
+
+def header(num_tensors: int, num_keys: int, rest: bytes = b"") -> bytes:
+    return MAGIC + struct.pack("<IQQ", 3, num_tensors, num_keys) + rest
+
+
+def text(value: bytes) -> bytes:
+    return struct.pack("<Q", len(value)) + value
+
+
+def tensor(name: bytes, dims: tuple[int, ...], kind: int, offset: int) -> bytes:
+    shape = struct.pack(f"<I{len(dims)}Q", len(dims), *dims)
+    return text(name) + shape + struct.pack("<IQ", kind, offset)
+
+
+def test_everything_in_the_file_is_found(tiny: Path) -> None:
+    oracle = gguf.GGUFReader(tiny)
+
+    with GgufFile(tiny) as ours:
+        assert ours.text("general.architecture") == "llama"
+        assert ours.strings("tokenizer.ggml.tokens") == vocabulary()
+        assert ours.number("llama.rope.freq_base") == 10_000.0
+        assert list(ours.tensors) == [tensor.name for tensor in oracle.tensors]
+        for expected in oracle.tensors:
+            found = ours.tensor(expected.name)
+            raw = ours.rows(found, 0, found.rows)
+            floats = gguf.quants.dequantize(expected.data, expected.tensor_type)
+            np.testing.assert_array_equal(dense(found.kind, raw), floats.reshape(found.rows, -1))
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"", "cannot mmap an empty file"),
+        (b"GG", "cut short"),
+        (b"ONNX" + bytes(20), "not a GGUF file"),
+        (MAGIC + struct.pack("<IQQ", 1, 0, 0), "GGUF version 1"),
+        (header(1 << 40, 0), "1099511627776 tensors, the limit is"),
+        (header(0, 1 << 60), "metadata keys, the limit is"),
+        (header(0, 1, text(b"k") + struct.pack("<IIQ", 9, 8, 1 << 21)), "cut short"),
+        (header(0, 1, text(b"k") + struct.pack("<IIQ", 9, 4, 1 << 50)), "items in 'k', the limit"),
+        (header(0, 1, text(b"k") + struct.pack("<IIQ", 9, 9, 0) + bytes(9)), None),
+        (header(0, 1, text(b"k") + struct.pack("<I", 77)), "unknown or nested"),
+        (header(0, 1, text(b"k") + struct.pack("<IQ", 8, 1 << 27)), "cut short"),
+        (header(0, 1, text(b"\xff") + bytes(8)), "not UTF-8"),
+        (header(0, 2, (text(b"k") + bytes(4) + b"\1") * 2), "comes twice"),
+        (header(1, 0, tensor(b"t", (), 0, 0)), "0 dimensions"),
+        (header(1, 0, tensor(b"t", (1,) * 5, 0, 0)), "5 dimensions"),
+        (header(1, 0, tensor(b"t", (1 << 33, 1 << 33), 0, 0)), "'t' has"),
+        (header(1, 0, tensor(b"t", (0,), 0, 0)), "'t' has 1 x 0 weights"),
+        (header(1, 0, tensor(b"t", (32,), 999, 0)), "type 999"),
+        (header(1, 0, tensor(b"t", (33,), 8, 0)), "not whole blocks of 32"),
+        (header(1, 0, tensor(b"t", (32,), 8, 7) + bytes(99)), "not aligned"),
+        (header(1, 0, tensor(b"t", (32,), 8, 0)), "'t' ends at byte"),
+        (header(1, 0, tensor(b"t", (32,), 8, 1 << 62)), "'t' ends at byte"),
+        (header(2, 0, tensor(b"t", (32,), 8, 0) * 2 + bytes(99)), "name comes twice"),
+        (
+            header(2, 0, tensor(b"t", (32,), 8, 0) + tensor(b"u", (8,), 0, 32) + bytes(99)),
+            "'t' and 'u' overlap",
+        ),
+        (header(0, 1, text(b"general.alignment") + struct.pack("<II", 4, 24)), "power of two"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(
+    tmp_path: Path, data: bytes, problem: str | None
+) -> None:
+    path = tmp_path / "bad.gguf"
+    path.write_bytes(data)
+
+    if problem is None:  # an empty list is fine, whatever it would hold
+        GgufFile(path).close()
+        return
+    with pytest.raises(ModelError, match=r"bad\.gguf") as caught:
+        GgufFile(path)
+    assert problem in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_a_model_error(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"none\.gguf.*No such file"):
+        GgufFile(tmp_path / "none.gguf")
+
+
+def test_metadata_of_another_type_is_refused(tiny: Path) -> None:
+    with GgufFile(tiny) as ours:
+        for read, key in (
+            (ours.text, "llama.block_count"),
+            (ours.integer, "general.architecture"),
+            (ours.number, "llama.block_count"),
+            (ours.strings, "tokenizer.ggml.token_type"),
+            (ours.integers, "general.architecture"),
+            (ours.text, "no.such.key"),
+            (ours.tensor, "no.such.tensor"),
+        ):
+            with pytest.raises(ModelError):
+                read(key)
+
+
+def mutations() -> st.SearchStrategy[list[tuple[int, int]]]:
+    place = st.integers(0, 12_000)  # header and tensor list of the tiny model
+    return st.lists(st.tuples(place, st.integers(0, 255)), min_size=1, max_size=8)
+
+
+@settings(
+    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(changes=mutations(), kept=st.floats(0, 1))
+def test_a_damaged_header_is_read_or_refused_and_costs_no_memory(
+    tiny_bytes: bytes, changes: list[tuple[int, int]], kept: float
+) -> None:
+    data = bytearray(tiny_bytes)
+    for place, value in changes:
+        data[place] = value
+    if kept < 0.5:
+        del data[int(kept * len(data)) :]
+
+    tracemalloc.start()
+    try:
+        found = gguf_header.parse(bytes(data))
+    except ModelError:
+        pass
+    else:
+        ends = [tensor.offset + tensor.num_bytes for tensor in found.tensors.values()]
+        assert max(ends, default=0) <= len(data)
+    finally:
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak_bytes < 20 * len(tiny_bytes)
+
+
+def integers() -> Iterator[st.SearchStrategy[int]]:
+    yield st.integers(0, 4)
+    yield st.integers(0, 2**64 - 1)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    counts=st.tuples(*(st.one_of(*integers()) for _ in range(2))),
+    rest=st.binary(max_size=200),
+)
+def test_random_counts_never_do_more_than_be_refused(counts: tuple[int, int], rest: bytes) -> None:
+    data = MAGIC + struct.pack("<IQQ", 3, *counts) + rest
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    with contextlib.suppress(ModelError):
+        gguf_header.parse(data)
+
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB
