@@ -138,10 +138,10 @@ def cancelled_id(payload: bytes, limits: Limits) -> str | None:
     """
     if not payload.strip():
         return None
-    if payload.lstrip()[:1] == b"{":
-        fields = body.Fields(body.decode(payload, limits))
-        return _checked(fields.text("id", most_chars=limits.max_id_chars))
-    return _checked(payload[: limits.max_id_chars + 1].decode("utf-8", "replace").strip())
+    is_json = payload.lstrip()[:1] == b"{"
+    text = payload.strip().decode("utf-8", "replace")
+    fields = body.Fields(body.decode(payload, limits) if is_json else {"id": text})
+    return _checked(fields.text("id", most_chars=limits.max_id_chars))
 
 
 def accepted(request_id: str, *, attempt: int, position: int) -> bytes:
