@@ -1,0 +1,132 @@
+"""A real systemd, booted from a directory tree in a container, and our service in it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+SERVICE = "edge-agent.service"
+# Booting, stopping and the watchdog take their time on a busy machine; polls end far earlier.
+PATIENCE_S = 90.0
+POLL_S = 0.2
+
+
+def until(true: Callable[[], object], what: str, limit_s: float = PATIENCE_S) -> None:
+    """Return as soon as `true()` is; fail when it is not within `limit_s`."""
+    end_s = time.monotonic() + limit_s
+    while not true():
+        assert time.monotonic() < end_s, f"not within {limit_s:.0f} s: {what}"
+        time.sleep(POLL_S)
+
+
+@contextmanager
+def booted(root: Path, *, port: int, api_key: str) -> Iterator[Machine]:
+    """Boot the tree at `root`; on leaving, switch it off and wait for its end."""
+    # No registration: there may be no systemd outside. The network is this machine's.
+    command = ["systemd-nspawn", "--register=no", "--keep-unit", "--quiet", "--console=pipe"]
+    with subprocess.Popen(
+        [*command, "--boot", f"--directory={root}"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    ) as container:
+        machine = Machine(container.pid, port, api_key)
+        try:
+            until(machine.is_up, "systemd has booted")
+            yield machine
+            machine.run("systemctl", "poweroff", check=False)
+            container.wait(PATIENCE_S)
+        finally:
+            container.kill()
+
+
+class Machine:
+    """The booted system, seen from outside: commands, the service's properties, its HTTP."""
+
+    def __init__(self, container_pid: int, port: int, api_key: str) -> None:
+        self._container_pid = container_pid
+        self._port = port
+        self._api_key = api_key
+
+    def run(self, *command: str, check: bool = True) -> str:
+        """Run `command` inside and return what it printed."""
+        enter = ["nsenter", "--all", f"--target={self._first_pid()}", *command]
+        done = subprocess.run(enter, check=check, capture_output=True, text=True)
+        return done.stdout
+
+    def is_up(self) -> bool:
+        """Whether systemd inside says that all is started."""
+        if not self._first_pid():
+            return False
+        return self.run("systemctl", "is-system-running", check=False).strip() == "running"
+
+    def systemctl(self, verb: str) -> None:
+        """Do `verb` to the service and wait for its end."""
+        self.run("systemctl", verb, SERVICE)
+
+    def show(self, name: str) -> str:
+        """Return the property `name` of the service."""
+        return self.run("systemctl", "show", "--value", f"--property={name}", SERVICE).strip()
+
+    def log(self) -> str:
+        """Return everything the service wrote, and what systemd wrote about it."""
+        return self.run("journalctl", "--no-pager", "--output=cat", f"--unit={SERVICE}")
+
+    @property
+    def daemon_pid(self) -> int:
+        """The service's main process, as numbered inside; 0 when there is none."""
+        return int(self.show("MainPID"))
+
+    def engine_pid(self) -> int:
+        """Return the daemon's one child; 0 while there is none."""
+        children = self.run("sh", "-c", f"cat /proc/{self.daemon_pid}/task/*/children")
+        return int(children or 0)
+
+    def signal(self, name: str, pid: int) -> None:
+        """Send a signal to a process inside."""
+        self.run("sh", "-c", f"kill -{name} {pid}")
+
+    def process(self, pid: int) -> Mapping[str, str]:
+        """Return /proc/PID/status of a process inside."""
+        lines = self.run("cat", f"/proc/{pid}/status").splitlines()
+        return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+    def health(self) -> dict[str, Any]:
+        """Return what /health tells; {} when nothing listens."""
+        try:
+            return self._fetch("/health", None)
+        except OSError:
+            return {}
+
+    def state(self) -> str:
+        """Return the state of the engine by /health; "" when nothing listens."""
+        return str(self.health().get("state", ""))
+
+    def serves(self) -> bool:
+        """Whether the model answers."""
+        return self.state() == "ready"
+
+    def ask(self, prompt: str, *, max_tokens: int) -> dict[str, Any]:
+        """Return the chat completion for `prompt`."""
+        message = {"role": "user", "content": prompt}
+        body = {"messages": [message], "max_tokens": max_tokens, "temperature": 0}
+        return self._fetch("/v1/chat/completions", json.dumps(body).encode())
+
+    def _fetch(self, path: str, body: bytes | None) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {self._api_key}", "Content-Type": "application/json"}
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_S)
+        with closing(connection):
+            connection.request("POST" if body else "GET", path, body, headers)
+            told: dict[str, Any] = json.load(connection.getresponse())
+        return told
+
+    def _first_pid(self) -> str:
+        children = Path(f"/proc/{self._container_pid}/task/{self._container_pid}/children")
+        return children.read_text().strip()
