@@ -5,9 +5,14 @@ The only place that runs onnxruntime. K and V are bound in place, as past and as
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+# onnxruntime 1.32 reports home by itself: it looks up Microsoft's event collector and keeps a
+# device id below $HOME. It reads this before anything else, so it must stand before the import.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime as ort
 
 from edge_agent.engine.batch import pack

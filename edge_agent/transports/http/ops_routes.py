@@ -32,7 +32,8 @@ def add_ops_routes(app: web.Application) -> None:
 async def _root(http: web.Request) -> web.Response:
     """Say what this is: to programs that ask for JSON in JSON, to people in a line."""
     if not http.headers.get("Accept", "").startswith("application/json"):
-        return web.Response(text="edge-agent is running\n")
+        # The line by which scripts and clients of Ollama know that the port is served.
+        return web.Response(text="Ollama is running")
     body: dict[str, object] = {"name": "edge-agent"}
     if has_key(http):
         body["model"] = http.app[HEALTH]().model
