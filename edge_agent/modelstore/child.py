@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
 _LOOK_INTERVAL_S = 0.1
 _STOP_LIMIT_S = 3.0
 # The end of what a program said is where the reason is.
-_TAIL_BYTES = 4096
-_TAIL_LINES = 3
+_TAIL_BYTES = 8192
 
 
 class Child:
@@ -34,26 +34,33 @@ class Child:
         Raises:
             ModelError: it failed; the sentence names `what` and ends with its last words.
         """
-        log = self._directory / f"{what}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                leashed(argv),
-                cwd=self._directory,
-                env=dict(self._environ),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                pass_fds=(self._lock_fd,),
-            )
+        # In memory: what it says last may be that the disk is full.
+        said = os.memfd_create(what, os.MFD_CLOEXEC)
+        try:
+            status = self._wait(argv, said, look)
+            if status != 0:
+                msg = f"{what} {_ending(status)}: {_last_words(said)}"
+                raise ModelError(msg)
+        finally:
+            os.close(said)
+        look()
+
+    def _wait(self, argv: list[str], said: int, look: Callable[[], None]) -> int:
+        process = subprocess.Popen(
+            leashed(argv),
+            cwd=self._directory,
+            env=dict(self._environ),
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            pass_fds=(self._lock_fd,),
+        )
         try:
             while _is_running(process):
                 look()
         finally:
             _end(process)
-        if process.returncode != 0:
-            msg = f"{what} {_ending(process.returncode)}: {_tail(log)}"
-            raise ModelError(msg)
-        look()
+        return process.returncode
 
 
 def _is_running(process: subprocess.Popen[Any]) -> bool:
@@ -79,9 +86,13 @@ def _ending(status: int) -> str:
     return f"failed ({status})" if status > 0 else f"was killed by signal {-status}"
 
 
-def _tail(log: Path) -> str:
-    """Return the last words in `log`, without blank lines and warnings."""
-    text = log.read_bytes()[-_TAIL_BYTES:].decode(errors="replace")
+def _last_words(said: int) -> str:
+    """Return why a program failed: its errors if it names them so, else its last line."""
+    start = max(0, os.fstat(said).st_size - _TAIL_BYTES)
+    text = os.pread(said, _TAIL_BYTES, start).decode(errors="replace")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith("WARNING")]
-    return " / ".join((told or lines)[-_TAIL_LINES:]) or "it said nothing"
+    # pip heads a trace with an empty error; its last line then tells.
+    errors = [line for line in lines if line.startswith("ERROR: ") and not line.endswith(":")]
+    words = " / ".join(errors or lines[-1:]) or "it said nothing"
+    # pip ends with "no matching distribution" when it could not even ask.
+    return f"no connection ({words})" if "connection broken" in text else words

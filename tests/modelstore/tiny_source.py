@@ -25,7 +25,7 @@ NAME = "tiny"
 
 @dataclass(frozen=True, kw_only=True)
 class TinySource:
-    """`index` holds the wheel, `cards` the card; with `environ` pip looks there and nowhere else."""
+    """`index` holds the wheel, `cards` the card; by `environ` pip looks there and nowhere else."""
 
     index: Path
     cards: Path
