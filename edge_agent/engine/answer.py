@@ -40,12 +40,12 @@ class Clock:
     first_token_s: float = 0.0
 
     def timings(self, now_s: float) -> Timings:
-        """Return how long each stage took."""
+        """Return how long each stage took, to the microsecond."""
         first_token_s = self.first_token_s or now_s
         return Timings(
-            queue_s=self.admitted_s - self.submitted_s,
-            prefill_s=first_token_s - self.admitted_s,
-            decode_s=now_s - first_token_s,
+            queue_s=round(self.admitted_s - self.submitted_s, 6),
+            prefill_s=round(first_token_s - self.admitted_s, 6),
+            decode_s=round(now_s - first_token_s, 6),
         )
 
 
