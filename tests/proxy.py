@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    import ssl
 
 _CONNECT = 1
 _TYPE_SHIFT = 4
@@ -17,21 +20,28 @@ class Proxy:
     """Relays one port to another while it is up."""
 
     def __init__(
-        self, target_port: int, *, refuses_v5: bool = False, hangs_up_on_v5: bool = False
+        self,
+        target_port: int,
+        *,
+        refuses_v5: bool = False,
+        hangs_up_on_v5: bool = False,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.port = 0
-        self.connections = 0
         self.versions: list[int] = []
+        self.heads: list[bytes] = []
+        """The CONNECT packets as they came."""
         self._target_port = target_port
         self._refuses_v5 = refuses_v5
         self._hangs_up_on_v5 = hangs_up_on_v5
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
         """Where to connect to."""
-        return f"mqtt://127.0.0.1:{self.port}"
+        return f"{'mqtts' if self._tls else 'mqtt'}://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
         await self.up()
@@ -42,7 +52,9 @@ class Proxy:
 
     async def up(self) -> None:
         """Take connections, on the same port as before."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", self.port, ssl=self._tls
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def down(self) -> None:
@@ -69,7 +81,7 @@ class Proxy:
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await _connect_packet(reader)
         version = head[head.index(b"MQTT") + 4]
-        self.connections += 1
+        self.heads.append(head)
         self.versions.append(version)
         if version == _V5 and self._refuses_v5:
             writer.write(_REFUSED)

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 # These say "not now" about the engine, nothing about the request.
 _NOT_NOW = {Draining.code, Loading.code, Overloaded.code}
-# A crashed engine is back within seconds; a model that is fetched may take minutes.
+# A crashed engine is back within seconds; asking costs two small writes, so we ask often enough.
 FIRST_WAIT_S = 0.5
-LONGEST_WAIT_S = 30.0
+LONGEST_WAIT_S = 5.0
 
 
 class Next(Enum):
