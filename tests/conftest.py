@@ -50,3 +50,16 @@ def _makers() -> str:
     importers = Path(edge_agent.__file__).parent / "importers"
     sources = sorted([*importers.glob("*.py"), *cards_dir().glob("*.yaml")])
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+
+
+LANES = ("contract", "real", "chaos")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run what is quick and fails most often first: unit tests, then the lanes in this order."""
+    items.sort(key=_lane)  # stable: within a lane the order of the files stays
+
+
+def _lane(item: pytest.Item) -> int:
+    folder = item.path.relative_to(item.config.rootpath / "tests").parts[0]
+    return LANES.index(folder) + 1 if folder in LANES else 0
