@@ -21,11 +21,19 @@ class Link:
 
     def __init__(self) -> None:
         self.slow = False
+        self.asked = 0
         self.bodies: list[dict[str, Any]] = []
 
     def offer(self, out: Outgoing) -> None:
         assert out.address == ADDRESS
         self.bodies.append(json.loads(out.body))
+
+    def is_slow(self) -> bool:
+        self.asked += 1
+        return self.slow
+
+    async def was_asked(self, times: int) -> None:
+        await until(lambda: self.asked >= times)
 
     def stream(self, interval_s: float, attempt: int = 1) -> DeltaStream:
         job = Job(
@@ -35,9 +43,7 @@ class Link:
             attempt=attempt,
             crashes=0,
         )
-        return DeltaStream(
-            job, interval_s=interval_s, offer=self.offer, is_congested=lambda: self.slow
-        )
+        return DeltaStream(job, interval_s=interval_s, offer=self.offer, is_congested=self.is_slow)
 
 
 async def test_pieces_within_an_interval_are_one_message() -> None:
@@ -72,9 +78,9 @@ async def test_a_slow_link_gets_fewer_and_longer_messages() -> None:
     link.slow = True
     stream = link.stream(interval_s=0.001)
 
-    for piece in ("a", "b", "c"):
+    for count, piece in enumerate("abc", start=1):
         stream.push(piece)
-        await asyncio.sleep(0.005)
+        await link.was_asked(count)
     assert link.bodies == []
     link.slow = False
     await until(lambda: len(link.bodies) == 1)

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from edge_agent.config import Config, Mqtt
+from edge_agent.ops.health import Health, Served, State
+from edge_agent.transports.mqtt import status
+from edge_agent.transports.mqtt.session import _same_state
+from edge_agent.transports.mqtt.status import Presence
+from edge_agent.transports.mqtt.topics import Topics
+
+SECRETS: dict[str, Any] = {
+    "username": "gateway",
+    "password_file": "/secrets/pw",
+    "key_file": "/secrets/key",
+}
+CONFIG = Config(mqtt=Mqtt(node="gw1", url="mqtts://broker.site", **SECRETS))
+
+
+def health(**more: Any) -> Health:
+    usual = {
+        "state": State.READY,
+        "detail": "",
+        "version": "1.2.3",
+        "model": CONFIG.model,
+        "models": (Served(name=CONFIG.model, created=0, context_tokens=2048),),
+        "uptime_s": 1.0,
+        "slots": 4,
+        "running": 0,
+        "waiting": 0,
+        "engine_restarts": 0,
+        "jobs_open": 0,
+        "durability": "full",
+        "mqtt": "connected",
+    }
+    return Health(**{**usual, **more})
+
+
+def test_info_says_what_a_requester_needs_and_no_secret() -> None:
+    info = status.info(CONFIG, Topics.of(CONFIG), health())
+    text = json.dumps(info)
+
+    assert info["models"] == [{"name": CONFIG.model, "context_tokens": 2048}]
+    assert info["topics"]["response"] == "edge/v1/gw1/response/{id}"
+    assert not any(secret in text for secret in SECRETS.values())
+
+
+def test_the_will_is_recognised_by_its_epoch() -> None:
+    online = status.status(Presence.ONLINE, epoch=7, health=health(), problem=None)
+
+    assert json.loads(status.will(7)) == {"state": "offline", "epoch": online["epoch"]}
+
+
+def test_a_problem_of_the_disk_is_told() -> None:
+    told = status.status(
+        Presence.ONLINE, epoch=7, health=health(durability="none"), problem="disk full"
+    )
+
+    assert (told["durability"], told["degraded"]) == ("none", "disk full")
+
+
+def test_counting_alone_is_no_new_state() -> None:
+    def told(**more: Any) -> dict[str, Any]:
+        return status.status(Presence.ONLINE, epoch=7, health=health(**more), problem=None)
+
+    assert _same_state(told(jobs_open=5, running=2), told())
+    assert not _same_state(told(durability="none"), told())
+    assert not _same_state(told(state=State.RESTARTING), told())
+    assert not _same_state(told(), None)
