@@ -116,15 +116,15 @@ class Journal:
 
     async def outbox(self, most: int, skip: Collection[int]) -> list[Result]:
         """Return up to `most` results that are not confirmed and not in `skip`, oldest first."""
-        return await self._call(lambda file: file.outbox(most, skip))
+        return await self._call(lambda file: file.results.outbox(most, skip))
 
     async def published(self, seq: int) -> None:
         """Note that a result was confirmed."""
-        await self._call(lambda file: file.published(seq))
+        await self._call(lambda file: file.results.published(seq))
 
     async def replace(self, seq: int, body: bytes) -> None:
         """Store another result in place of one that can never be delivered."""
-        await self._call(lambda file: file.replace(seq, body))
+        await self._call(lambda file: file.results.replace(seq, body))
 
     async def find(
         self, source: str, *, job_id: str | None, correlation: bytes | None

@@ -9,7 +9,6 @@ it along. One connection only: SQLite's WAL before 3.51.3 can lose commits with 
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -17,11 +16,12 @@ import msgspec
 from edge_agent.errors import Busy, Conflict
 from edge_agent.messages import Request
 from edge_agent.serving.clock import Moment
-from edge_agent.serving.job import Draft, Job, JobState, Result, Taken, Ticket
-from edge_agent.serving.journal_schema import connect
+from edge_agent.serving.job import Draft, Job, JobState, Taken, Ticket
+from edge_agent.serving.journal_results import Results
+from edge_agent.serving.journal_schema import connect, transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from edge_agent.config import Journal as JournalConfig
@@ -49,6 +49,7 @@ class JournalFile:
         self._limits = limits
         self._now = now
         self._db = connect(path)
+        self.results = Results(self._db)
         try:
             # Reads every row's head: a damaged file is found now, not in the middle of a job.
             self._open_jobs, self._kept_bytes = self._db.execute(
@@ -74,7 +75,7 @@ class JournalFile:
         request = _encode(draft.request)
         size_bytes = len(request) + len(draft.address) + _ROW_BYTES
         due = self._now().plus(draft.deadline_s)
-        with self._transaction(durable=True):
+        with transaction(self._db, durable=True):
             freed_bytes = self._make_room(size_bytes)
             [(seq,)] = self._db.execute(
                 "INSERT INTO job (id, source, key, payload_sha, correlation, packet_id, request,"
@@ -103,7 +104,7 @@ class JournalFile:
 
         `durable` syncs the mark: for a job that may be what took the machine down.
         """
-        with self._transaction(durable=durable):
+        with transaction(self._db, durable=durable):
             rows = self._db.execute(
                 "UPDATE job SET state = 'running' WHERE seq = ? AND state = 'queued'"
                 " RETURNING request, address, attempt, crashes",
@@ -118,7 +119,7 @@ class JournalFile:
     def put_back(self, seq: int, *, attempt: int, crashes: int) -> None:
         """Return a running job to its place in the queue."""
         # A crash is worth a sync: it is rare, and losing it would run a poisonous job once more.
-        with self._transaction(durable=crashes > 0):
+        with transaction(self._db, durable=crashes > 0):
             self._db.execute(
                 "UPDATE job SET state = 'queued', attempt = ?, crashes = ?"
                 " WHERE seq = ? AND state = 'running'",
@@ -129,7 +130,7 @@ class JournalFile:
         """Store the terminal result of an open job; False if it has one: the first one stays."""
         keep = self._now().plus(self._limits.retention_s)
         size_bytes = len(body) + _ROW_BYTES
-        with self._transaction(durable=True):
+        with transaction(self._db, durable=True):
             rows = self._db.execute(
                 "SELECT bytes FROM job WHERE seq = ? AND state != 'done'", (seq,)
             ).fetchall()
@@ -149,7 +150,7 @@ class JournalFile:
 
         `mine` are running right now and keep running; they are not returned.
         """
-        with self._transaction(durable=True):
+        with transaction(self._db, durable=True):
             running = self._db.execute("SELECT seq FROM job WHERE state = 'running'").fetchall()
             self._db.executemany(
                 "UPDATE job SET state = 'queued', attempt = attempt + 1, crashes = crashes + 1"
@@ -162,32 +163,6 @@ class JournalFile:
         boot_id = self._now().boot_id
         return [_ticket(row, boot_id) for row in rows]
 
-    def outbox(self, most: int, skip: Collection[int]) -> list[Result]:
-        """Return up to `most` unconfirmed results, oldest first, without those in `skip`."""
-        rows = self._db.execute(
-            "SELECT seq, id, address, result FROM job"
-            " WHERE state = 'done' AND is_published = 0 ORDER BY seq LIMIT ?",
-            (most + len(skip),),
-        ).fetchall()
-        free = (row for row in rows if row[0] not in skip)
-        return [
-            Result(seq=seq, id=id_, address=address, body=body)
-            for (seq, id_, address, body), _ in zip(free, range(most), strict=False)
-        ]
-
-    def published(self, seq: int) -> None:
-        """Note that the receiver's side has confirmed the result."""
-        with self._transaction(durable=False):
-            self._db.execute("UPDATE job SET is_published = 1 WHERE seq = ?", (seq,))
-
-    def replace(self, seq: int, body: bytes) -> None:
-        """Store another result for a job whose first one could never be delivered."""
-        with self._transaction(durable=True):
-            self._db.execute(
-                "UPDATE job SET result = ? WHERE seq = ? AND state = 'done' AND is_published = 0",
-                (body, seq),
-            )
-
     def find(self, source: str, *, job_id: str | None, correlation: bytes | None) -> list[int]:
         """Return the open jobs (seq) that go by this id, or by this correlation if id is None."""
         column, value = ("id", job_id) if job_id is not None else ("correlation", correlation)
@@ -199,7 +174,7 @@ class JournalFile:
 
     def forget_packet_ids(self, source: str) -> None:
         """Forget the wire's packet ids: its session is new and counts from one again."""
-        with self._transaction(durable=False):
+        with transaction(self._db, durable=False):
             self._db.execute(
                 "UPDATE job SET packet_id = NULL WHERE source = ? AND packet_id IS NOT NULL",
                 (source,),
@@ -208,7 +183,7 @@ class JournalFile:
     def sweep(self) -> int:
         """Drop results whose retention has ended; return how many."""
         now = self._now()
-        with self._transaction(durable=False):
+        with transaction(self._db, durable=False):
             rows = self._db.execute(
                 "DELETE FROM job WHERE state = 'done'"
                 " AND CASE boot_id WHEN ? THEN due_boot_s < ? ELSE due_wall_s < ? END"
@@ -220,19 +195,8 @@ class JournalFile:
 
     def touch(self) -> None:
         """Write and sync something harmless; raises if the disk does not take it."""
-        with self._transaction(durable=True):
+        with transaction(self._db, durable=True):
             self._db.execute("PRAGMA user_version = 1")
-
-    @contextmanager
-    def _transaction(self, *, durable: bool) -> Iterator[None]:
-        self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        finally:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
 
     def _earlier(self, draft: Draft) -> Taken | None:
         """Return the job that `draft` repeats, after pointing its answer to where it asks now."""
@@ -247,7 +211,7 @@ class JournalFile:
         # Only one who knows the id can have another address; else it differs by a fresh id alone.
         new_address = draft.address if ticket.id == draft.request.id else address
         if new_address != address or (is_done and is_published):
-            with self._transaction(durable=new_address != address):
+            with transaction(self._db, durable=new_address != address):
                 self._db.execute(
                     "UPDATE job SET address = ?, is_published = 0 WHERE seq = ?",
                     (new_address, ticket.seq),

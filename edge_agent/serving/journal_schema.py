@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 SCHEMA_VERSION = 1
@@ -82,3 +84,16 @@ def _set_up(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA journal_size_limit = {_LARGEST_WAL_BYTES}")
     if version == 0:
         db.executescript(_TABLES)
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection, *, durable: bool) -> Iterator[None]:
+    """Commit what happens inside, or nothing of it; `durable` syncs the commit to the disk."""
+    db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")

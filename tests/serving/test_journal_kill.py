@@ -43,7 +43,7 @@ def test_what_was_said_survives_kill_9_again_and_again(tmp_path: Path) -> None:
 
     file = JournalFile(tmp_path / "journal.db", Limits(), now)
     open_ids = {ticket.id for ticket in file.replay(())}
-    results = {result.id: result.body for result in file.outbox(100_000, ())}
+    results = {result.id: result.body for result in file.results.outbox(100_000, ())}
     file.close()
 
     accepted = {line.split()[1] for line in said if line.startswith("accepted")}
@@ -122,7 +122,7 @@ def test_only_accepting_and_finishing_cost_a_sync(tmp_path: Path) -> None:
     taken = file.accept(draft("a"))
     file.start(taken.ticket.seq, durable=False)
     file.finish(taken.ticket.seq, b"result")
-    file.published(taken.ticket.seq)
+    file.results.published(taken.ticket.seq)
     file.close()
 
     assert levels == ["FULL", "NORMAL", "FULL", "NORMAL"]

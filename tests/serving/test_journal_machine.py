@@ -111,7 +111,7 @@ class JournalMachine(RuleBasedStateMachine):
     def publish(self, data: st.DataObject) -> None:
         done = [job for job in self.known.values() if job.state == "done"]
         known = data.draw(st.sampled_from(done))
-        self.file.published(known.seq)
+        self.file.results.published(known.seq)
         known.is_published = True
 
     @rule(seconds=st.sampled_from([1.0, 60.0]))
@@ -142,7 +142,7 @@ class JournalMachine(RuleBasedStateMachine):
             for job in self.known.values()
             if job.state == "done" and not job.is_published
         }
-        assert {result.seq: result.body for result in self.file.outbox(99, ())} == expected
+        assert {result.seq: result.body for result in self.file.results.outbox(99, ())} == expected
 
     @invariant()
     def its_own_count_is_right(self) -> None:
