@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from typing import TYPE_CHECKING, cast
 
 from paho.mqtt.enums import MQTTErrorCode
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from paho.mqtt.client import Client
@@ -52,6 +52,9 @@ class Driver:
         if self._socket is None:
             self.end("closed at once")
             return
+        # An acknowledgement and the answer behind it are two small writes: without this the second
+        # waits for the peer's delayed ACK of the first, 40 ms.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.resume()
         if client.want_write():
             self._write_when_possible()
