@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-import time
-from contextlib import closing, contextmanager
-from http.client import HTTPConnection
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tests.packaging.local_api import PATIENCE_S, LocalApi, until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 SERVICE = "edge-agent.service"
-# Booting, stopping and the watchdog take their time on a busy machine; polls end far earlier.
-PATIENCE_S = 90.0
-POLL_S = 0.2
-
-
-def until(true: Callable[[], object], what: str, limit_s: float = PATIENCE_S) -> None:
-    """Return as soon as `true()` is; fail when it is not within `limit_s`."""
-    end_s = time.monotonic() + limit_s
-    while not true():
-        assert time.monotonic() < end_s, f"not within {limit_s:.0f} s: {what}"
-        time.sleep(POLL_S)
 
 
 @contextmanager
-def booted(root: Path, *, port: int, api_key: str) -> Iterator[Machine]:
+def booted(root: Path, api: LocalApi) -> Iterator[Machine]:
     """Boot the tree at `root`; on leaving, switch it off and wait for its end."""
     # No registration: there may be no systemd outside. The network is this machine's.
     command = ["systemd-nspawn", "--register=no", "--keep-unit", "--quiet", "--console=pipe"]
@@ -37,7 +25,7 @@ def booted(root: Path, *, port: int, api_key: str) -> Iterator[Machine]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     ) as container:
-        machine = Machine(container.pid, port, api_key)
+        machine = Machine(container.pid, api)
         try:
             until(machine.is_up, "systemd has booted")
             yield machine
@@ -48,12 +36,11 @@ def booted(root: Path, *, port: int, api_key: str) -> Iterator[Machine]:
 
 
 class Machine:
-    """The booted system, seen from outside: commands, the service's properties, its HTTP."""
+    """The booted system, seen from outside: commands, the service's properties, its API."""
 
-    def __init__(self, container_pid: int, port: int, api_key: str) -> None:
+    def __init__(self, container_pid: int, api: LocalApi) -> None:
         self._container_pid = container_pid
-        self._port = port
-        self._api_key = api_key
+        self.api = api
 
     def run(self, *command: str, check: bool = True) -> str:
         """Run `command` inside and return what it printed."""
@@ -97,35 +84,6 @@ class Machine:
         """Return /proc/PID/status of a process inside."""
         lines = self.run("cat", f"/proc/{pid}/status").splitlines()
         return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
-
-    def health(self) -> dict[str, Any]:
-        """Return what /health tells; {} when nothing listens."""
-        try:
-            return self._fetch("/health", None)
-        except OSError:
-            return {}
-
-    def state(self) -> str:
-        """Return the state of the engine by /health; "" when nothing listens."""
-        return str(self.health().get("state", ""))
-
-    def serves(self) -> bool:
-        """Whether the model answers."""
-        return self.state() == "ready"
-
-    def ask(self, prompt: str, *, max_tokens: int) -> dict[str, Any]:
-        """Return the chat completion for `prompt`."""
-        message = {"role": "user", "content": prompt}
-        body = {"messages": [message], "max_tokens": max_tokens, "temperature": 0}
-        return self._fetch("/v1/chat/completions", json.dumps(body).encode())
-
-    def _fetch(self, path: str, body: bytes | None) -> dict[str, Any]:
-        headers = {"Authorization": f"Bearer {self._api_key}", "Content-Type": "application/json"}
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_S)
-        with closing(connection):
-            connection.request("POST" if body else "GET", path, body, headers)
-            told: dict[str, Any] = json.load(connection.getresponse())
-        return told
 
     def _first_pid(self) -> str:
         children = Path(f"/proc/{self._container_pid}/task/{self._container_pid}/children")

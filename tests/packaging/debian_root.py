@@ -1,7 +1,7 @@
-"""A bare Debian 12 below a directory, with this project installed as the guide in systemd/ says.
+"""Bare Debian 12 trees below the test cache, and this project installed into one.
 
-Needs root, debootstrap and the network. The tree is made once and kept in the test cache; the
-program in it is replaced on every run.
+Needs root, debootstrap and the network. A tree is made once and kept; the program in it is
+replaced on every run.
 """
 
 from __future__ import annotations
@@ -15,18 +15,24 @@ from pathlib import Path
 PROJECT = Path(__file__).parents[2]
 CACHE = Path(os.environ.get("EDGE_AGENT_TEST_CACHE") or "~/.cache/edge-agent-tests").expanduser()
 PROGRAM_DIR = "/opt/edge-agent"
-PACKAGES = "systemd,systemd-sysv,dbus,libnss-systemd,python3,python3-venv,ca-certificates"
+PYTHON = ("python3", "python3-venv", "ca-certificates")
+SYSTEMD = ("systemd", "systemd-sysv", "dbus", "libnss-systemd")
 # A machine behind a proxy has authorities of its own; the tree has to trust what this one trusts.
 AUTHORITIES = "etc/ssl/certs/ca-certificates.crt"
 
 
-def debian_root(name: str) -> Path:
-    """Return the cached tree called `name`, made by debootstrap if it is not there."""
+def debian_root(name: str, packages: tuple[str, ...]) -> Path:
+    """Return the cached tree called `name`; debootstrap makes it, with `packages`, if need be."""
     root = CACHE / name
     if not root.exists():
         begun = CACHE / f"{name}.begun"
         shutil.rmtree(begun, ignore_errors=True)
-        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm"]
+        command = [
+            "debootstrap",
+            "--variant=minbase",
+            f"--include={','.join(packages)}",
+            "bookworm",
+        ]
         subprocess.run([*command, str(begun)], check=True)
         begun.rename(root)
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")

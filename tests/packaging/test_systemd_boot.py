@@ -7,14 +7,14 @@ Run as root, with debootstrap and systemd-container installed:
 from __future__ import annotations
 
 import shutil
-import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.packaging.booted import Machine, booted, until
-from tests.packaging.debian_root import build_wheel, debian_root, install
+from tests.packaging.booted import Machine, booted
+from tests.packaging.debian_root import PYTHON, SYSTEMD, build_wheel, debian_root, install
+from tests.packaging.local_api import LocalApi, free_port, until
 from tests.packaging.unit_file import STRICT_NETWORK, UNIT
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ STALL_LIMIT_S = 5
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a Debian with this project and its unit."""
-    root = debian_root("debian-rootfs")
+    root = debian_root("debian-systemd", (*SYSTEMD, *PYTHON))
     install(root, build_wheel(tmp_path_factory.mktemp("wheel")))
     shutil.copy(UNIT, root / "etc/systemd/system")
     shutil.rmtree(root / "var/log/journal", ignore_errors=True)
@@ -43,8 +43,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def machine(root: Path) -> Iterator[Machine]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
+    port = free_port()
     configuration = root / "etc/edge-agent/edge-agent.yaml"
     configuration.parent.mkdir(exist_ok=True)
     configuration.write_text(
@@ -55,7 +54,7 @@ def machine(root: Path) -> Iterator[Machine]:
     secret.parent.mkdir(mode=0o700, exist_ok=True)
     secret.write_text(API_KEY)
     secret.chmod(0o600)
-    with booted(root, port=port, api_key=API_KEY) as machine:
+    with booted(root, LocalApi(port, API_KEY)) as machine:
         yield machine
 
 
@@ -63,7 +62,7 @@ def machine(root: Path) -> Iterator[Machine]:
 def service(machine: Machine) -> Machine:
     """Return the machine with the service running and the model loaded, by whatever start."""
     machine.systemctl("start")
-    until(machine.serves, "the model answers")
+    until(machine.api.serves, "the model answers")
     return machine
 
 
@@ -76,9 +75,9 @@ def test_the_first_start_is_ready_at_once_and_fetches_the_model_behind_it(
     machine.systemctl("start")
 
     assert machine.show("ActiveState") == "active"
-    assert machine.state() == "preparing"
-    until(machine.serves, "the model is fetched, imported and answers")
-    completion = machine.ask("What is the capital of France?", max_tokens=16)
+    assert machine.api.state() == "preparing"
+    until(machine.api.serves, "the model is fetched, imported and answers")
+    completion = machine.api.ask("What is the capital of France?", max_tokens=16)
     assert "Paris" in completion["choices"][0]["message"]["content"]
 
 
@@ -93,8 +92,8 @@ def test_a_model_prepared_by_hand_is_the_services_own(machine: Machine, root: Pa
     machine.run("systemd-run", "--pipe", "--wait", *properties, *pull)
 
     machine.systemctl("start")
-    assert machine.state() != "preparing"
-    until(machine.serves, "the model answers")
+    assert machine.api.state() != "preparing"
+    until(machine.api.serves, "the model answers")
 
 
 def test_the_strict_network_leaves_loopback_open(service: Machine, root: Path) -> None:
@@ -105,7 +104,7 @@ def test_the_strict_network_leaves_loopback_open(service: Machine, root: Path) -
         service.run("systemctl", "daemon-reload")
         service.systemctl("restart")
         assert "10.0.0.0/8" in service.show("IPAddressAllow")
-        until(service.serves, "the model answers")
+        until(service.api.serves, "the model answers")
     finally:
         drop_in.unlink()
         service.run("systemctl", "daemon-reload")
@@ -145,7 +144,7 @@ def test_a_killed_engine_is_replaced_under_the_same_daemon(service: Machine) -> 
     service.signal("KILL", engine)
 
     until(lambda: service.engine_pid() not in {0, engine}, "another engine is started")
-    until(service.serves, "it answers")
+    until(service.api.serves, "it answers")
     assert service.daemon_pid == daemon
 
 
@@ -154,9 +153,9 @@ def test_a_hung_engine_is_replaced_under_the_same_daemon(service: Machine) -> No
 
     service.signal("STOP", engine)
 
-    until(lambda: service.state() != "ready", "the hang is noticed")
+    until(lambda: service.api.state() != "ready", "the hang is noticed")
     until(lambda: service.engine_pid() not in {0, engine}, "another engine is started")
-    until(service.serves, "it answers")
+    until(service.api.serves, "it answers")
     assert service.daemon_pid == daemon
 
 
@@ -166,7 +165,7 @@ def test_a_killed_daemon_is_started_again(service: Machine) -> None:
     service.signal("KILL", daemon)
 
     until(lambda: service.daemon_pid not in {0, daemon}, "systemd has started another one")
-    until(service.serves, "it answers")
+    until(service.api.serves, "it answers")
 
 
 def test_a_hung_daemon_is_killed_by_the_watchdog_and_started_again(service: Machine) -> None:
@@ -175,17 +174,17 @@ def test_a_hung_daemon_is_killed_by_the_watchdog_and_started_again(service: Mach
     service.signal("STOP", daemon)
 
     until(lambda: service.daemon_pid not in {0, daemon}, "systemd has started another one")
-    until(service.serves, "it answers")
+    until(service.api.serves, "it answers")
     assert "Failed with result 'watchdog'" in service.log()
 
 
 def test_stopping_lets_a_running_answer_finish_and_ends_with_0(service: Machine) -> None:
     prompt = "Tell me a long story."
-    undisturbed = service.ask(prompt, max_tokens=64)
+    undisturbed = service.api.ask(prompt, max_tokens=64)
 
     with ThreadPoolExecutor() as pool:
-        answer = pool.submit(service.ask, prompt, max_tokens=64)
-        until(lambda: service.health().get("running") == 1, "the answer has begun")
+        answer = pool.submit(service.api.ask, prompt, max_tokens=64)
+        until(lambda: service.api.health().get("running") == 1, "the answer has begun")
         service.systemctl("stop")
 
     assert answer.result()["choices"] == undisturbed["choices"]
@@ -195,7 +194,7 @@ def test_stopping_lets_a_running_answer_finish_and_ends_with_0(service: Machine)
 
 
 def test_the_log_shows_no_secret_no_prompt_and_no_refused_call(service: Machine) -> None:
-    service.ask("What is the capital of Portugal?", max_tokens=4)
+    service.api.ask("What is the capital of Portugal?", max_tokens=4)
 
     log = service.log()
 
