@@ -214,7 +214,8 @@ class Connection:
         reasons: Sequence[ReasonCode],
         _properties: Properties | None,
     ) -> None:
-        self._subscription.set_result(max(reason.value for reason in reasons))
+        if not self._subscription.done():
+            self._subscription.set_result(max(reason.value for reason in reasons))
 
     def _publish_confirmed(self, out: Outgoing) -> int | None:
         info = self._publish(out, qos=1)
