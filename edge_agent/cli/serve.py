@@ -66,7 +66,10 @@ class Terminal:
         key_file = self._settings.http.api_key_file
         key = f'-H "Authorization: Bearer $(head -n1 {key_file})" ' if key_file else ""
         body = f'{{"messages": [{{"role": "user", "content": "{EXAMPLE}"}}]}}'
-        url = f"{_url(self._addresses[0])}/v1/chat/completions"
+        host, port = self._addresses[0]
+        # Nobody can connect to "every address"; from this machine loopback reaches it.
+        reachable = _LOOPBACK.get(host, host), port
+        url = f"{_url(reachable)}/v1/chat/completions"
         return [f"curl {key}-H 'Content-Type: application/json' -d {shlex.quote(body)} {url}"]
 
     def _mqtt_example(self) -> list[str]:
@@ -92,6 +95,9 @@ def _mosquitto_options(mqtt: Mqtt, url: str) -> Iterator[str]:
         yield f"-u {shlex.quote(mqtt.username)}"
     if mqtt.password_file:
         yield f'-P "$(cat {mqtt.password_file})"'
+
+
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # names them, binds nothing
 
 
 def _url(address: tuple[str, int]) -> str:

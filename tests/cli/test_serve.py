@@ -37,6 +37,16 @@ def test_there_is_one_example_for_each_way_in(capsys: pytest.CaptureFixture[str]
     ]  # fmt: skip
 
 
+def test_the_example_goes_to_loopback_when_every_address_is_served(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    terminal = Terminal(Config())
+    terminal.listening([("0.0.0.0", 8080)])  # noqa: S104  # binds nothing
+    terminal.ready()
+
+    assert "http://127.0.0.1:8080/v1/chat" in capsys.readouterr().out
+
+
 def test_a_guarded_broker_needs_more_options(capsys: pytest.CaptureFixture[str]) -> None:
     mqtt = Mqtt(url="mqtts://b", ca_file="/ca.pem", username="me", password_file="/pw")  # noqa: S106  # a path
     Terminal(Config(mqtt=mqtt)).ready()
