@@ -46,6 +46,8 @@ class Health(Struct, frozen=True, kw_only=True):
     engine_restarts: int
     jobs_open: int
     durability: str
-    """`full`: accepted jobs survive power loss. `none`: nothing is accepted over MQTT."""
+    """`full`: accepted jobs survive power loss. `none`: the disk fails and nothing is accepted over
+    MQTT, or it is memory (tmpfs) and what is accepted ends with the machine.
+    """
     mqtt: str
     """`off`, `connected` or `disconnected`."""

@@ -97,10 +97,14 @@ class Journal:
         """
         return await self._call(lambda file: file.accept(draft), needs_space=True)
 
-    async def start(self, ticket: Ticket) -> Job | None:
-        """Mark a queued job as running; None if it is not queued any more."""
+    async def load(self, seq: int) -> Job | None:
+        """Return a queued job with its request; None if it is not queued any more."""
+        return await self._call(lambda file: file.load(seq))
+
+    async def start(self, ticket: Ticket) -> None:
+        """Mark a queued job as running: it is to blame if this process does not survive it."""
         durable = ticket.is_suspect or ticket.crashes > 0
-        return await self._call(lambda file: file.start(ticket.seq, durable=durable))
+        await self._call(lambda file: file.start(ticket.seq, durable=durable))
 
     async def put_back(self, seq: int, *, attempt: int, crashes: int) -> None:
         """Return a running job to its place in the queue."""

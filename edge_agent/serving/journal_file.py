@@ -99,30 +99,35 @@ class JournalFile:
         ticket = Ticket(seq=seq, id=draft.request.id, attempt=1, crashes=0, deadline=due)
         return Taken(ticket=ticket, address=draft.address, is_new=True, is_done=False)
 
-    def start(self, seq: int, *, durable: bool) -> Job | None:
-        """Mark a queued job as running; None if it is not queued (any more).
-
-        `durable` syncs the mark: for a job that may be what took the machine down.
-        """
-        with transaction(self._db, durable=durable):
-            rows = self._db.execute(
-                "UPDATE job SET state = 'running' WHERE seq = ? AND state = 'queued'"
-                " RETURNING request, address, attempt, crashes",
-                (seq,),
-            ).fetchall()
+    def load(self, seq: int) -> Job | None:
+        """Return a queued job with its request; None if it is not queued (any more)."""
+        rows = self._db.execute(
+            "SELECT request, address, attempt, crashes FROM job WHERE seq = ? AND state = 'queued'",
+            (seq,),
+        ).fetchall()
         for request, address, attempt, crashes in rows:
             return Job(
                 seq=seq, request=_decode(request), address=address, attempt=attempt, crashes=crashes
             )
         return None
 
+    def start(self, seq: int, *, durable: bool) -> None:
+        """Mark a queued job as running: it is to blame if this process does not survive it.
+
+        `durable` syncs the mark: for a job that may be what took the machine down.
+        """
+        with transaction(self._db, durable=durable):
+            self._db.execute(
+                "UPDATE job SET state = 'running' WHERE seq = ? AND state = 'queued'", (seq,)
+            )
+
     def put_back(self, seq: int, *, attempt: int, crashes: int) -> None:
-        """Return a running job to its place in the queue."""
+        """Return a job, running or about to, to its place in the queue."""
         # A crash is worth a sync: it is rare, and losing it would run a poisonous job once more.
         with transaction(self._db, durable=crashes > 0):
             self._db.execute(
                 "UPDATE job SET state = 'queued', attempt = ?, crashes = ?"
-                " WHERE seq = ? AND state = 'running'",
+                " WHERE seq = ? AND state != 'done'",
                 (attempt, crashes, seq),
             )
 

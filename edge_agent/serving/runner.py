@@ -70,7 +70,7 @@ class Run:
 
     ticket: Ticket
     was_inside: bool = False
-    """The engine had taken it: a crash may be its fault, and deltas of it may be out."""
+    """The engine had taken it, so deltas of it may be out."""
     is_cancelled: bool = False
     _scope: asyncio.Timeout | None = None
 
@@ -110,7 +110,7 @@ class Runner:
         Cancelled, it returns the job to the queue without blame.
         """
         try:
-            job = await self._journal.start(run.ticket)
+            job = await self._journal.load(run.ticket.seq)
         except Busy:
             return False
         if job is None:
@@ -156,7 +156,8 @@ class Runner:
             async with run.cancellable(), aclosing(self._backend.stream(request)) as stream:
                 async for event in stream:
                     events.append(event)
-                    run.was_inside = run.was_inside or isinstance(event, Accepted)
+                    if isinstance(event, Accepted):
+                        await self._enter(run)
                     if deltas and isinstance(event, Delta):
                         deltas.push(event.text)
             return fold(events)
@@ -166,17 +167,20 @@ class Runner:
             logger.exception("bug while answering id=%s", job.request.id)
             return Failed.of(Internal())
 
+    async def _enter(self, run: Run) -> None:
+        """Note that the engine has it; the job is to blame if this process ends now."""
+        # Not before: daemons that die while they load a model would poison jobs that never ran.
+        run.was_inside = True
+        with suppress(Busy):
+            await self._journal.start(run.ticket)
+
     def _judge(self, run: Run, job: Job, failed: Failed) -> Failed | None:
         """Return the failure that is the job's result; None if it shall run again.
 
         The ticket then says with which attempt, and how many crashes to its name.
         """
-        verdict = turns.after(
-            failed,
-            was_inside=run.was_inside,
-            crashes=job.crashes,
-            max_crashes=self._config.engine.max_crashes,
-        )
+        most = self._config.engine.max_crashes
+        verdict = turns.after(failed, crashes=job.crashes, max_crashes=most)
         match verdict:
             case turns.Next.FINISH:
                 return failed

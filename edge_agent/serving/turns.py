@@ -33,16 +33,11 @@ class Next(Enum):
     """It crashed the engine too often."""
 
 
-def after(failed: Failed, *, was_inside: bool, crashes: int, max_crashes: int) -> Next:
-    """Return what becomes of a job that the engine had taken (`was_inside`) or not.
-
-    `crashes` were counted before this failure.
-    """
-    if failed.code == EngineCrashed.code and was_inside:
+def after(failed: Failed, *, crashes: int, max_crashes: int) -> Next:
+    """Return what becomes of a job; `crashes` were counted before this failure."""
+    if failed.code == EngineCrashed.code:
         return Next.POISON if crashes + 1 >= max_crashes else Next.BLAME
-    if failed.code in _NOT_NOW or failed.code == EngineCrashed.code:
-        return Next.AGAIN
-    return Next.FINISH
+    return Next.AGAIN if failed.code in _NOT_NOW else Next.FINISH
 
 
 def must_run_alone(crashes: int, max_crashes: int) -> bool:

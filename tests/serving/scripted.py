@@ -51,8 +51,6 @@ class ScriptedBackend:
         self.gate.set()
         self.started: list[str] = []
         self.closed: list[str] = []
-        self.inside = 0
-        self.most_inside = 0
         self.together: list[frozenset[str]] = []
         self._now: set[str] = set()
 
@@ -69,6 +67,10 @@ class ScriptedBackend:
         finally:
             self._now.discard(request.id)
             self.closed.append(request.id)
+
+    async def was_asked(self, times: int) -> None:
+        """Return when so many requests have come in."""
+        await until(lambda: len(self.started) >= times)
 
     def _script(self, request: Request) -> list[Event]:
         prompt = request.messages[-1].content

@@ -255,6 +255,21 @@ async def test_a_job_that_took_three_daemons_with_it_is_poison(
     assert h.backend.started == []
 
 
+async def test_daemons_that_die_while_the_model_loads_blame_no_job(
+    tmp_path: Path, clock: Clock
+) -> None:
+    async with house(tmp_path, clock) as h:
+        await h.jobs.submit(draft("a", "hi"))
+    for _ in range(5):
+        async with house(tmp_path, clock) as h:
+            h.backend.scripts["hi"] = [[Failed.of(Loading("loading", 20))] for _ in range(99)]
+            await h.jobs.start()
+            await h.backend.was_asked(2)
+            # What a process leaves behind that is killed now:
+            [ticket] = await h.journal.replay(())
+            assert ticket.crashes == 0
+
+
 async def test_a_repeat_of_an_answered_request_sends_the_same_bytes(
     tmp_path: Path, clock: Clock
 ) -> None:

@@ -67,7 +67,7 @@ async def test_an_accepted_job_is_there_when_the_file_is_opened_again(
 async def test_a_job_keeps_every_field_of_its_request(journal: Journal) -> None:
     sent = draft(request=request("a", "Grüße 👋", stream=True))
 
-    job = await journal.start((await journal.accept(sent)).ticket)
+    job = await journal.load((await journal.accept(sent)).ticket.seq)
 
     assert job
     assert (job.request, job.address) == (sent.request, sent.address)
@@ -156,7 +156,9 @@ async def test_an_answered_job_does_not_start_again(journal: Journal) -> None:
     taken = await journal.accept(draft("a"))
     await journal.finish(taken.ticket.seq, b"first")
 
-    assert await journal.start(taken.ticket) is None
+    assert await journal.load(taken.ticket.seq) is None
+    await journal.start(taken.ticket)
+    assert await journal.replay(()) == []
 
 
 async def test_the_outbox_gives_results_in_order_until_confirmed(journal: Journal) -> None:

@@ -27,24 +27,20 @@ def choice(waiting: list[Ticket], running: list[Ticket], most: int = 3) -> Ticke
 
 @pytest.mark.parametrize("error", [Draining("d", 1), Loading("l", 1), Overloaded("o", 1)])
 def test_not_now_puts_a_job_back_without_blame(error: EdgeError) -> None:
-    assert after(Failed.of(error), was_inside=True, crashes=2, max_crashes=3) is Next.AGAIN
+    assert after(Failed.of(error), crashes=2, max_crashes=3) is Next.AGAIN
 
 
-def test_a_crash_blames_a_job_that_was_inside() -> None:
-    assert after(CRASH, was_inside=True, crashes=0, max_crashes=3) is Next.BLAME
-
-
-def test_a_crash_does_not_blame_a_job_that_had_not_entered() -> None:
-    assert after(CRASH, was_inside=False, crashes=2, max_crashes=3) is Next.AGAIN
+def test_a_crash_blames_the_job() -> None:
+    assert after(CRASH, crashes=0, max_crashes=3) is Next.BLAME
 
 
 def test_the_last_crash_allowed_is_poison() -> None:
-    assert after(CRASH, was_inside=True, crashes=2, max_crashes=3) is Next.POISON
+    assert after(CRASH, crashes=2, max_crashes=3) is Next.POISON
 
 
 @pytest.mark.parametrize("error", [InvalidRequest("no", "messages"), Poison(3)])
 def test_what_time_cannot_mend_is_the_result(error: EdgeError) -> None:
-    assert after(Failed.of(error), was_inside=False, crashes=0, max_crashes=3) is Next.FINISH
+    assert after(Failed.of(error), crashes=0, max_crashes=3) is Next.FINISH
 
 
 def test_the_oldest_job_goes_first() -> None:
