@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +21,12 @@ def booted(root: Path, api: LocalApi) -> Iterator[Machine]:
     """Boot the tree at `root`; on leaving, switch it off and wait for its end."""
     # No registration: there may be no systemd outside. The network is this machine's.
     command = ["systemd-nspawn", "--register=no", "--keep-unit", "--quiet", "--console=pipe"]
+    # What systemd inside needs to filter addresses: bpf(2), and one hierarchy of control groups.
+    command += ["--capability=all", "--system-call-filter=bpf"]
+    environ = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
     with subprocess.Popen(
         [*command, "--boot", f"--directory={root}"],
+        env=environ,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     ) as container:

@@ -6,6 +6,7 @@ Run as root, with debootstrap and systemd-container installed:
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ import pytest
 from tests.packaging.booted import Machine, booted
 from tests.packaging.debian_root import PYTHON, SYSTEMD, build_wheel, debian_root, install
 from tests.packaging.local_api import LocalApi, free_port, until
-from tests.packaging.unit_file import STRICT_NETWORK, UNIT
+from tests.packaging.unit_file import STRICT_NETWORK, UNIT, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,6 +95,22 @@ def test_a_model_prepared_by_hand_is_the_services_own(machine: Machine, root: Pa
     machine.systemctl("start")
     assert machine.api.state() != "preparing"
     until(machine.api.serves, "the model answers")
+
+
+def test_the_strict_network_keeps_every_packet_inside_the_site(machine: Machine) -> None:
+    # An address for documentation: nobody has it, so the datagram, if it leaves, ends nowhere.
+    probe = "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'', ('192.0.2.1', 9))"
+    properties = [
+        f"--property={key}={value}"
+        for key, (values,) in settings(STRICT_NETWORK).items()
+        for value in values.split()
+    ]
+
+    for rules, said in (([], ""), (properties, "PermissionError")):
+        command = ["systemd-run", "--pipe", "--wait", "--quiet", *rules, "python3", "-c", probe]
+        outcome = machine.run("sh", "-c", f"{shlex.join(command)} 2>&1", check=False)
+        assert said in outcome
+        assert bool(said) == bool(outcome)
 
 
 def test_the_strict_network_leaves_loopback_open(service: Machine, root: Path) -> None:
