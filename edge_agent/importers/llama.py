@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 ARCHITECTURE = "llama"
 
+# Bounds far above any real model: what follows works through all layers before it looks at weights.
+MAX_LAYERS = 1 << 10
+MAX_WIDTH = 1 << 20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
@@ -92,8 +96,9 @@ def _shape(gguf: GgufFile) -> Shape:
         vocab=gguf.tensor("token_embd.weight").rows,
         norm_eps=gguf.number("llama.attention.layer_norm_rms_epsilon"),
     )
-    counts = (shape.layers, hidden, heads, shape.kv_heads, head_dim, shape.intermediate)
-    if min(counts) < 1 or heads % shape.kv_heads or head_dim % 2:
+    counts = (hidden, heads, shape.kv_heads, head_dim, shape.intermediate)
+    possible = 1 <= shape.layers <= MAX_LAYERS and min(counts) >= 1 and max(counts) <= MAX_WIDTH
+    if not possible or heads % shape.kv_heads or head_dim % 2:
         msg = f"impossible dimensions: {shape}"
         raise ModelError(msg)
     return shape

@@ -41,6 +41,9 @@ def tokenizer_json(gguf: GgufFile) -> bytes:
         msg = f"tokenizer {model!r} is not read by this version; it reads 'gpt2' (byte-level BPE)"
         raise ModelError(msg)
     tokens = gguf.strings("tokenizer.ggml.tokens")
+    if (rows := gguf.tensor("token_embd.weight").rows) != len(tokens):
+        msg = f"the embedding has {rows} rows, the vocabulary {len(tokens)} tokens"
+        raise ModelError(msg)
     kinds = gguf.integers("tokenizer.ggml.token_type")
     if len(kinds) != len(tokens) or len(set(tokens)) != len(tokens):
         msg = f"{len(tokens)} tokens, {len(set(tokens))} distinct, {len(kinds)} token types"
@@ -68,10 +71,13 @@ def stop_token_ids(gguf: GgufFile, stop_tokens: tuple[str, ...]) -> tuple[int, .
         ModelError: a stop token is not in the vocabulary.
     """
     ids = {token: number for number, token in enumerate(gguf.strings("tokenizer.ggml.tokens"))}
+    end = gguf.integer("tokenizer.ggml.eos_token_id")
+    if not 0 <= end < len(ids):
+        msg = f"end token {end} is not in the vocabulary of {len(ids)}"
+        raise ModelError(msg)
     if missing := [token for token in stop_tokens if token not in ids]:
         msg = f"stop tokens {missing} are not in the vocabulary"
         raise ModelError(msg)
-    end = gguf.integer("tokenizer.ggml.eos_token_id")
     return tuple(sorted({end, *(ids[token] for token in stop_tokens)}))
 
 
