@@ -25,13 +25,14 @@ def test_block_sizes_are_those_of_the_format(number: int) -> None:
     assert (KINDS[number].block, KINDS[number].block_bytes) == gguf.GGML_QUANT_SIZES[kind]
 
 
-@settings(deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.sampled_from(["Q4_1", "Q8_0", "F16", "F32"]), st.data())
 def test_any_bytes_mean_what_the_format_says(name: str, data: st.DataObject) -> None:
     kind = kind_of(name)
     row_bytes = kind.row_bytes(64)
     raw = data.draw(arrays(np.uint8, (3, row_bytes)))
-    expected = gguf.quants.dequantize(raw, gguf.GGMLQuantizationType[name])
+    with np.errstate(all="ignore"):  # infinity times zero
+        expected = gguf.quants.dequantize(raw, gguf.GGMLQuantizationType[name])
 
     try:
         floats = dense(kind, raw)
