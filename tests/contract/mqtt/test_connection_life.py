@@ -34,6 +34,7 @@ async def test_a_broker_that_dies_is_found_again_with_subscriptions_and_status(
     broker: LocalBroker, requester: Requester, tmp_path: Path
 ) -> None:
     async with mqtt_house(config_for(broker.url), tmp_path / "home") as house:
+        await asyncio.to_thread(requester.hear, 1, state="online")
         broker.kill()
         await until(lambda: house.client.state == "disconnected")
         await asyncio.to_thread(broker.start)
