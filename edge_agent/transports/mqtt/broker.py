@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+import traceback
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -43,12 +47,40 @@ class Broker:
     def __str__(self) -> str:
         return f"{self._host}:{self._port}"
 
-    def dial(self, version: MQTTProtocolVersion) -> Client:
-        """Open the socket and send CONNECT; blocks, for a thread.
+    async def dial(self, version: MQTTProtocolVersion) -> Client:
+        """Open the socket and send CONNECT.
 
         Raises:
             OSError: no connection, or a file with secrets or certificates is no good.
         """
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Client] = loop.create_future()
+
+        def settle(client: Client | None, problem: Exception | None) -> None:
+            if answer.done():
+                return  # nobody waits any more
+            if client:
+                answer.set_result(client)
+            elif problem:
+                answer.set_exception(problem)
+
+        def work() -> None:
+            client = problem = None
+            try:
+                client = self._dial(version)
+            except Exception as exc:  # noqa: BLE001  # handed over, and raised where it is awaited
+                # The library leaves the socket of a failed handshake open, held by these frames.
+                traceback.clear_frames(exc.__traceback__)
+                problem = exc
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(settle, client, problem)
+
+        # Name look-up, TCP and TLS block. Not in the loop's own threads: the daemon would wait for
+        # them at its end, and a broker that swallows packets takes its time.
+        Thread(target=work, name="mqtt-dial", daemon=True).start()
+        return await answer
+
+    def _dial(self, version: MQTTProtocolVersion) -> Client:
         client = self._client(version)
         self._connect(client)
         return client

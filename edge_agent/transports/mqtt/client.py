@@ -182,11 +182,10 @@ class MqttClient:
             connection.abandon()
 
     async def _dial(self, broker: Broker, intake: Intake) -> Connection:
-        """Open a connection; name look-up, TCP and TLS block, so they happen off the loop."""
+        """Open a connection, in the version that this broker is known or supposed to speak."""
         is_old = self._refuses_v5 or self._hang_ups % 2 == 1
         version = MQTTProtocolVersion.MQTTv311 if is_old else MQTTProtocolVersion.MQTTv5
-        client = await asyncio.to_thread(broker.dial, version)
-        return Connection(client, intake.put, self.drops.add)
+        return Connection(await broker.dial(version), intake.put, self.drops.add)
 
     async def _shake_hands(self, connection: Connection) -> Welcome:
         try:
