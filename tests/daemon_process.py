@@ -105,6 +105,13 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def anonymous_mb(process: psutil.Process) -> float:
+    """Return the memory of `process` that is not backed by files, MB."""
+    with open(f"/proc/{process.pid}/status", encoding="ascii") as status:  # noqa: PTH123  # procfs
+        [line] = [line for line in status if line.startswith("RssAnon:")]
+    return int(line.split()[1]) * 1024 / 1e6
+
+
 @contextlib.contextmanager
 def serving(command: Sequence[str], home: Path, **environ: str) -> Iterator[Served]:
     """Run the daemon `command` with its state in `home` and HTTP on a free port."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from tests.daemon_process import Served, serving, until
+from tests.daemon_process import Served, anonymous_mb, serving, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,10 +71,3 @@ def test_sigterm_drains_and_exits_0(daemon: Served) -> None:
     assert answer()[0] == 200
     assert daemon.ended() == 0
     assert not engine.is_running()
-
-
-def anonymous_mb(process: psutil.Process) -> float:
-    """Return the memory of `process` that is not backed by files, MB."""
-    with open(f"/proc/{process.pid}/status", encoding="ascii") as status:  # noqa: PTH123  # procfs
-        [line] = [line for line in status if line.startswith("RssAnon:")]
-    return int(line.split()[1]) * 1024 / 1e6
