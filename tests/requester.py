@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from paho.mqtt.client import MQTTMessage
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)
