@@ -27,18 +27,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Print the answer as it comes; figures go to standard error."""
     from edge_agent import config  # noqa: PLC0415  # heavy imports wait until the verb is known
+    from edge_agent.cli.local import compute_threads, find_package  # noqa: PLC0415
     from edge_agent.engine.engine import Engine  # noqa: PLC0415
-    from edge_agent.modelstore.store import ModelStore  # noqa: PLC0415
-    from edge_agent.ops.cores import usable_cores  # noqa: PLC0415
 
     settings = config.load(Path(args.config) if args.config else None)
-    threads = settings.engine.threads
     engine = Engine(
-        ModelStore(config.home_dir()).package(args.model or settings.model),
+        find_package(args.model or settings.model),
         slots=1,
         context=settings.engine.context,
         chunk_tokens=settings.engine.chunk_tokens,
-        threads=usable_cores() if threads == "auto" else threads,
+        threads=compute_threads(settings),
         queue_requests=1,
     )
     engine.submit(engine.prepare(_request(args)))

@@ -6,6 +6,7 @@ random token ids and answers never stop early: only time and memory mean anythin
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import time
@@ -16,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from edge_agent.messages import Sampling
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Sequence
 
     from edge_agent.engine.answer import Prepared
@@ -35,23 +35,24 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser("bench", help="measure speed and memory of the engine")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--model", help="package to load (default: the configured one)")
-    parser.add_argument("--reps", type=int, default=3, help="repeats; medians are shown (3)")
-    parser.add_argument("--threads", type=int, help="compute threads (default: configured)")
+    parser.add_argument(
+        "--reps", type=_at_least_one, default=3, help="repeats; medians are shown (3)"
+    )
+    parser.add_argument(
+        "--threads", type=_at_least_one, help="compute threads (default: configured)"
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
     from edge_agent import config  # noqa: PLC0415  # heavy imports wait until the verb is known
-    from edge_agent.modelstore.store import ModelStore  # noqa: PLC0415
-    from edge_agent.ops.cores import usable_cores  # noqa: PLC0415
+    from edge_agent.cli.local import compute_threads, find_package  # noqa: PLC0415
 
     settings = config.load(Path(args.config) if args.config else None)
-    package = ModelStore(config.home_dir()).package(args.model or settings.model)
-    threads = args.threads or settings.engine.threads
     figures = measure(
-        package,
-        threads=usable_cores() if threads == "auto" else threads,
+        find_package(args.model or settings.model),
+        threads=args.threads or compute_threads(settings),
         chunk_tokens=settings.engine.chunk_tokens,
         reps=args.reps,
     )
@@ -86,6 +87,14 @@ def measure(package: Path, *, threads: int, chunk_tokens: int, reps: int) -> dic
         },
         **_memory_mb(),
     }
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        msg = f"{number} is less than 1"
+        raise argparse.ArgumentTypeError(msg)
+    return number
 
 
 def _median(reps: int, figure: Callable[[], float]) -> float:
