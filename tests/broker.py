@@ -1,7 +1,7 @@
 """A broker of our own for tests: mosquitto where it is installed, else the embedded one of iotcore.
 
-`EDGE_AGENT_REQUIRE_MOSQUITTO=1` makes it an error not to have mosquitto;
-`EDGE_AGENT_TEST_BROKER=iotcore` takes the embedded one even so.
+`EDGE_TEST_REQUIRE_MOSQUITTO=1` makes it an error not to have mosquitto;
+`EDGE_TEST_BROKER=iotcore` takes the embedded one even so.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ _RUN_IOTCORE = (
 def mosquitto() -> str | None:
     """Return the path of mosquitto, or None where the embedded broker serves."""
     found = shutil.which("mosquitto", path=_PLACES)
-    if os.environ.get("EDGE_AGENT_TEST_BROKER") == "iotcore":
+    if os.environ.get("EDGE_TEST_BROKER") == "iotcore":
         found = None
-    if found is None and os.environ.get("EDGE_AGENT_REQUIRE_MOSQUITTO") == "1":
-        msg = "EDGE_AGENT_REQUIRE_MOSQUITTO is set, and mosquitto is not on PATH"
+    if found is None and os.environ.get("EDGE_TEST_REQUIRE_MOSQUITTO") == "1":
+        msg = "EDGE_TEST_REQUIRE_MOSQUITTO is set, and mosquitto is not on PATH"
         raise RuntimeError(msg)
     return found
 

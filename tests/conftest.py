@@ -21,11 +21,11 @@ MODEL = "smollm2-135m-instruct"
 def model_home() -> Path:
     """Return an EDGE_AGENT_HOME that holds the real model, pulled as a user would pull it.
 
-    It is kept in `$EDGE_AGENT_TEST_CACHE` (default below ~/.cache), shared by all runs: tests
+    It is kept in `$EDGE_TEST_CACHE` (default below ~/.cache), shared by all runs: tests
     must not change it.
     """
     cache = Path(
-        os.environ.get("EDGE_AGENT_TEST_CACHE") or "~/.cache/edge-agent-tests"
+        os.environ.get("EDGE_TEST_CACHE") or "~/.cache/edge-agent-tests"
     ).expanduser()
     home = cache / "home"
     home.mkdir(parents=True, exist_ok=True)

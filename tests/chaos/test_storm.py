@@ -3,7 +3,7 @@
 The bulk runs on an engine process whose answers are known beforehand: the promise is that of the
 journal, the wire and the supervisor, and a text that is known can be told from another's to the
 last word. The same storm, smaller, then runs on the real model. Much more of both:
-`pytest -m long tests/chaos`. A failed storm prints its seed, CHAOS_SEED.
+`pytest -m long tests/chaos`. A failed storm prints its seed, EDGE_TEST_CHAOS_SEED.
 """
 
 from __future__ import annotations

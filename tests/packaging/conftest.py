@@ -8,7 +8,7 @@ import shutil
 from tests.broker import mosquitto
 
 collect_ignore = []
-if not shutil.which("systemd-analyze") and os.environ.get("EDGE_AGENT_REQUIRE_SYSTEMD") != "1":
+if not shutil.which("systemd-analyze") and os.environ.get("EDGE_TEST_REQUIRE_SYSTEMD") != "1":
     collect_ignore.append("test_systemd_analyze.py")
 if not mosquitto():
     collect_ignore.append("test_mosquitto_conf.py")

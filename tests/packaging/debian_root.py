@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
-CACHE = Path(os.environ.get("EDGE_AGENT_TEST_CACHE") or "~/.cache/edge-agent-tests").expanduser()
+CACHE = Path(os.environ.get("EDGE_TEST_CACHE") or "~/.cache/edge-agent-tests").expanduser()
 PROGRAM_DIR = "/opt/edge-agent"
 PYTHON = ("python3", "python3-venv", "ca-certificates")
 SYSTEMD = ("systemd", "systemd-sysv", "dbus", "libnss-systemd")
