@@ -24,9 +24,7 @@ def model_home() -> Path:
     It is kept in `$EDGE_TEST_CACHE` (default below ~/.cache), shared by all runs: tests
     must not change it.
     """
-    cache = Path(
-        os.environ.get("EDGE_TEST_CACHE") or "~/.cache/edge-agent-tests"
-    ).expanduser()
+    cache = Path(os.environ.get("EDGE_TEST_CACHE") or "~/.cache/edge-agent-tests").expanduser()
     home = cache / "home"
     home.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "edge_agent", "model"]
