@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+import uuid
 from collections import deque
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -46,7 +47,11 @@ class PatientClient:
         self._is_up = False
         self._news = threading.Condition()
         self._where = urlsplit(url)
-        self._client = Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv5)
+        self._client = Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=f"patient-{uuid.uuid4().hex}",  # not every broker gives a name
+            protocol=MQTTProtocolVersion.MQTTv5,
+        )
         self._client.reconnect_delay_set(1, 1)
         self._client.on_connect = lambda *_: self._subscribe()
         self._client.on_subscribe = lambda *_: self._back()
@@ -54,7 +59,8 @@ class PatientClient:
         self._client.on_message = self._take
 
     def __enter__(self) -> Self:
-        self._client.connect(self._where.hostname or "", self._where.port or 0)
+        host, port = self._where.hostname or "", self._where.port or 0
+        self._client.connect(host, port, clean_start=True)
         self._client.loop_start()
         with self._news:
             assert self._news.wait_for(lambda: self._is_up, CONNECT_LIMIT_S)
