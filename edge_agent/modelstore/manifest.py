@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FILE_NAME = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 
 Count = Annotated[int, Meta(ge=1, le=1 << 24)]
 
@@ -60,17 +60,19 @@ class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Quantization(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How weights are stored, bits and block of the linears and of the tied head, and multiplied.
+    """How most weights are stored, bits and block of the linears and of the head, and multiplied.
 
-    Activations enter a product with 8-bit weights as int8 blocks; with two terms the second one
-    carries what the first one rounded off. Products with 4-bit weights compute in fp32.
+    A summary for people and for arithmetic: the graph holds what is true of each weight. 32 bits
+    are floats, which have no blocks (block 0). `activations`: with `exact` 4-bit weights multiply
+    in fp32 and 8-bit weights meet activations in two int8 terms; with `int8` every product takes
+    its activations as one term of int8 blocks, which is fastest.
     """
 
-    bits: int
+    bits: Literal[4, 8, 32]
     block: int
-    head_bits: int
+    head_bits: Literal[4, 8, 32]
     head_block: int
-    activation_terms: Literal[1, 2] = 1
+    activations: Literal["exact", "int8"]
 
 
 class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
