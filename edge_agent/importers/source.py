@@ -6,7 +6,7 @@ parts read the foreign file when asked. Nothing here knows a file format or the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from edge_agent.messages import Sampling
@@ -103,5 +103,5 @@ class Model:
     chat_template: str
     """A jinja2 template."""
     stop_token_ids: tuple[int, ...]
-    sampling: Sampling = Sampling()
+    sampling: Sampling = field(default_factory=Sampling)
     """What the model's own files recommend; a card's word goes before."""
