@@ -1,0 +1,174 @@
+"""Will a model fit into memory, and with how long a context? Arithmetic on plain values, no I/O.
+
+Figures of the process itself were measured on x86-64; on ARM64 packed weights are somewhat smaller.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from edge_agent.modelstore.manifest import Quantization, Shape
+
+_FLOAT_BYTES = 4
+_FLOAT_BITS = 32
+# A float scale and a float sum beside the codes of each packed block.
+_PACKED_BLOCK_BYTES = 8
+_RAW_BLOCK_BYTES = 4
+# Bytes of one K or V number; int8 scales are a few kilobytes in all.
+_KV_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
+
+# The daemon and the engine with their libraries, before a model: 45 and 75 MB resident.
+PROGRAM_BYTES = 120_000_000
+# 200,064 entries take about 190 MB: the library's tables, and ours of bytes.
+TOKENIZER_BYTES_PER_ENTRY = 950
+# Left to the rest of the machine: what its other programs grow by at their busiest.
+RESERVE_BYTES = 256 << 20
+# onnxruntime's own buffers and the heap's slack, beside the arrays that are counted.
+SLACK_BYTES = 48 << 20
+
+
+class Verdict(StrEnum):
+    """Whether a model fits."""
+
+    FITS = "fits"
+    REREAD = "fits, but its weights do not stay in memory and are read from disk again and again"
+    TOO_LARGE = "does not fit"
+
+
+class Line(Struct, frozen=True):
+    """One line of the sum: what, how it comes about, how much."""
+
+    what: str
+    how: str
+    num_bytes: int
+    is_file: bool = False
+    """Pages of a file: the system may drop and read them again."""
+
+
+class Fit(Struct, frozen=True, kw_only=True):
+    """The sum, and what follows from it."""
+
+    lines: tuple[Line, ...]
+    needed_bytes: int
+    available_bytes: int
+    """What may be used: free memory less the reserve."""
+    verdict: Verdict
+    longest_context: int
+    """Tokens per slot at which everything fits; 0 if none does."""
+
+
+def kv_bytes_per_token(shape: Shape, kv_dtype: str) -> int:
+    """Return the bytes that one token takes in the KV cache, K and V of all layers."""
+    return 2 * shape.layers * shape.kv_heads * shape.head_dim * _KV_BYTES[kv_dtype]
+
+
+def linear_weights(shape: Shape) -> int:
+    """Return the number of weights in the products of all layers."""
+    wide = shape.heads * shape.head_dim
+    qkv = (wide + 2 * shape.kv_heads * shape.head_dim) * shape.hidden
+    feed_forward = 3 * shape.intermediate * shape.hidden
+    return shape.layers * (qkv + wide * shape.hidden + feed_forward)
+
+
+def packed_bytes(shape: Shape, quantization: Quantization) -> int:
+    """Return the bytes of all weights as onnxruntime multiplies them (head tied)."""
+    return _weight_bytes(shape, quantization, _PACKED_BLOCK_BYTES)
+
+
+def raw_bytes(shape: Shape, quantization: Quantization) -> int:
+    """Return the bytes of `weights.bin` before it is packed for a device (head tied)."""
+    return _weight_bytes(shape, quantization, _RAW_BLOCK_BYTES)
+
+
+def fit(  # noqa: PLR0913  # the plain values that it depends on, each named
+    shape: Shape,
+    quantization: Quantization,
+    *,
+    free_bytes: int,
+    is_prepared: bool,
+    slots: int,
+    context: int,
+    longest_context: int,
+    chunk_tokens: int,
+    kv_dtype: str,
+) -> Fit:
+    """Return whether a model fits into `free_bytes` of memory, the other programs' part taken off.
+
+    `context` tokens for each of `slots` slots; `longest_context` is the model's own limit.
+    """
+    per_token = kv_bytes_per_token(shape, kv_dtype)
+    packed = packed_bytes(shape, quantization)
+    weights = Line("weights", _weights_how(quantization), packed, is_file=is_prepared)
+    cache = Line(
+        "KV cache",
+        f"{per_token} B ({kv_dtype}) x {context} tokens x {slots} slots",
+        per_token * context * slots,
+    )
+    fixed = tuple(_fixed(shape, slots=slots, chunk_tokens=chunk_tokens))
+    lines = (weights, cache, *fixed)
+    available = max(0, free_bytes - RESERVE_BYTES)
+    needed = sum(line.num_bytes for line in lines)
+    room = available - needed + cache.num_bytes
+    return Fit(
+        lines=lines,
+        needed_bytes=needed,
+        available_bytes=available,
+        verdict=_verdict(lines, available),
+        longest_context=max(0, min(longest_context, room // (per_token * slots))),
+    )
+
+
+def _verdict(lines: tuple[Line, ...], available: int) -> Verdict:
+    if sum(line.num_bytes for line in lines) <= available:
+        return Verdict.FITS
+    own = sum(line.num_bytes for line in lines if not line.is_file)
+    return Verdict.REREAD if own <= available else Verdict.TOO_LARGE
+
+
+def _fixed(shape: Shape, *, slots: int, chunk_tokens: int) -> Iterator[Line]:
+    yield Line(
+        "tokenizer",
+        f"{shape.vocab} entries x {TOKENIZER_BYTES_PER_ENTRY} B",
+        shape.vocab * TOKENIZER_BYTES_PER_ENTRY,
+    )
+    # The widest moment of a layer: gate and up, split, activated, multiplied.
+    widest = shape.hidden * 3 + shape.intermediate * 5
+    yield Line(
+        "one step",
+        f"{chunk_tokens} tokens x {widest} floats, {slots} rows of logits",
+        _FLOAT_BYTES * (chunk_tokens * widest + slots * shape.vocab) + SLACK_BYTES,
+    )
+    yield Line("program", "daemon and engine", PROGRAM_BYTES)
+
+
+def _weight_bytes(shape: Shape, quantization: Quantization, block_bytes: int) -> int:
+    linears = _bytes(
+        linear_weights(shape), quantization.bits, quantization.block, block_bytes=block_bytes
+    )
+    return linears + _bytes(
+        shape.vocab * shape.hidden,
+        quantization.head_bits,
+        quantization.head_block,
+        block_bytes=block_bytes,
+    )
+
+
+def _bytes(weights: int, bits: int, block: int, *, block_bytes: int) -> int:
+    if bits == _FLOAT_BITS:
+        return weights * _FLOAT_BYTES
+    return weights * bits // 8 + weights // block * block_bytes
+
+
+def _weights_how(quantization: Quantization) -> str:
+    def kind(bits: int, block: int) -> str:
+        return "floats" if bits == _FLOAT_BITS else f"{bits} bits in blocks of {block}"
+
+    linears = kind(quantization.bits, quantization.block)
+    head = kind(quantization.head_bits, quantization.head_block)
+    return f"{linears}, head {head}, packed for this CPU"

@@ -1,0 +1,110 @@
+"""The arithmetic of memory, against sums that are published for Phi-4-mini's shape."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge_agent.modelstore.fit import (
+    RESERVE_BYTES,
+    Fit,
+    Verdict,
+    fit,
+    kv_bytes_per_token,
+    linear_weights,
+    packed_bytes,
+    raw_bytes,
+)
+from edge_agent.modelstore.manifest import Quantization, Shape
+
+PHI = Shape(
+    layers=32,
+    hidden=3072,
+    heads=24,
+    kv_heads=8,
+    head_dim=128,
+    intermediate=8192,
+    vocab=200064,
+    norm_eps=1e-5,
+)
+GIB = 1 << 30
+
+
+def int4(block: int, *, head_bits: int = 4) -> Quantization:
+    assert head_bits in {4, 8}
+    return Quantization(
+        bits=4,
+        block=block,
+        head_bits=4 if head_bits == 4 else 8,
+        head_block=block,
+        activations="int8",
+    )
+
+
+def judged(free_bytes: int, *, is_prepared: bool = True, context: int = 4096) -> Fit:
+    return fit(
+        PHI,
+        int4(128),
+        free_bytes=free_bytes,
+        is_prepared=is_prepared,
+        slots=1,
+        context=context,
+        longest_context=131072,
+        chunk_tokens=128,
+        kv_dtype="fp16",
+    )
+
+
+def test_the_shape_has_the_published_number_of_weights() -> None:
+    assert linear_weights(PHI) == 3_221_225_472
+
+
+@pytest.mark.parametrize(("block", "gigabytes"), [(32, 2.397), (64, 2.158), (128, 2.038)])
+def test_raw_files_are_as_large_as_published(block: int, gigabytes: float) -> None:
+    assert raw_bytes(PHI, int4(block)) / 1e9 == pytest.approx(gigabytes, abs=0.0015)
+
+
+@pytest.mark.parametrize(("block", "gibibytes"), [(32, 2.68), (64, 2.23), (128, 2.01)])
+def test_packed_weights_are_as_large_as_published(block: int, gibibytes: float) -> None:
+    assert packed_bytes(PHI, int4(block)) / GIB == pytest.approx(gibibytes, abs=0.006)
+
+
+def test_an_8_bit_head_costs_what_was_published() -> None:
+    assert packed_bytes(PHI, int4(128, head_bits=8)) / GIB == pytest.approx(2.30, abs=0.006)
+
+
+@pytest.mark.parametrize(("kv_dtype", "kibibytes"), [("fp32", 256), ("fp16", 128), ("int8", 64)])
+def test_a_token_takes_the_cache_that_was_published(kv_dtype: str, kibibytes: int) -> None:
+    assert kv_bytes_per_token(PHI, kv_dtype) == kibibytes << 10
+
+
+def test_floats_have_no_blocks() -> None:
+    floats = Quantization(bits=32, block=0, head_bits=32, head_block=0, activations="exact")
+    assert packed_bytes(PHI, floats) == 4 * (linear_weights(PHI) + PHI.vocab * PHI.hidden)
+
+
+def test_a_gateway_of_6_gb_fits_and_the_sum_is_that_of_its_lines() -> None:
+    result = judged(6 * GIB)
+    assert result.verdict is Verdict.FITS
+    assert result.needed_bytes == sum(line.num_bytes for line in result.lines)
+    assert result.available_bytes == 6 * GIB - RESERVE_BYTES
+
+
+def test_the_longest_context_fits_and_one_token_more_does_not() -> None:
+    longest = judged(6 * GIB).longest_context
+    assert 4096 < longest < 131072
+    assert judged(6 * GIB, context=longest).verdict is Verdict.FITS
+    assert judged(6 * GIB, context=longest + 1).verdict is not Verdict.FITS
+
+
+def test_prepared_weights_may_be_read_again_but_a_heap_may_not() -> None:
+    assert judged(2 * GIB).verdict is Verdict.REREAD
+    assert judged(2 * GIB, is_prepared=False).verdict is Verdict.TOO_LARGE
+    assert judged(1 * GIB).verdict is Verdict.TOO_LARGE
+
+
+def test_where_nothing_fits_no_context_does() -> None:
+    assert judged(1 * GIB).longest_context == 0
+
+
+def test_a_model_is_never_promised_more_than_it_was_made_for() -> None:
+    assert judged(1 << 40).longest_context == 131072
