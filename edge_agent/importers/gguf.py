@@ -6,7 +6,8 @@ What the raw bytes mean is for `ggml_types`; what the names mean, for the import
 from __future__ import annotations
 
 import mmap
-from typing import TYPE_CHECKING, Self, TypeVar
+import os
+from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
 
 import numpy as np
 
@@ -17,31 +18,30 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from edge_agent.importers.ggml_types import Raw
-    from edge_agent.importers.gguf_header import Tensor
+    from edge_agent.importers.arrays import Raw
+    from edge_agent.importers.gguf_header import Header, Tensor
 
 T = TypeVar("T")
 
 
 class GgufFile:
-    """A mapped GGUF file; metadata accessors raise ModelError for what is missing or mistyped.
+    """An open GGUF file; metadata accessors raise ModelError for what is missing or mistyped.
 
     Raises:
         ModelError: cannot be opened, no GGUF of a known version, cut short, or inconsistent.
     """
 
     def __init__(self, path: Path) -> None:
-        self._name = path.name
+        self.name = path.name
         try:
-            with path.open("rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as exc:  # an empty file cannot be mapped
-            raise self._error(str(exc)) from exc
+            self._file = path.open("rb", buffering=0)
+        except OSError as exc:
+            self.refuse(str(exc))
         try:
-            header = gguf_header.parse(self._map)
-        except ModelError as exc:
-            self._map.close()
-            raise self._error(str(exc)) from exc
+            header = self._header()
+        except (ModelError, OSError) as exc:
+            self._file.close()
+            self.refuse(str(exc))
         self.metadata = header.metadata
         self.tensors = header.tensors
 
@@ -54,63 +54,87 @@ class GgufFile:
         self.close()
 
     def close(self) -> None:
-        """Unmap the file; rows that were read stay valid."""
-        self._map.close()
+        """Close the file; rows that were read stay valid."""
+        self._file.close()
+
+    def refuse(self, problem: str) -> NoReturn:
+        """Raise the ModelError that this file has `problem`."""
+        msg = f"{self.name}: {problem}"
+        raise ModelError(msg)
 
     def tensor(self, name: str) -> Tensor:
         """Return the tensor `name`, or raise ModelError."""
         tensor = self.tensors.get(name)
         if tensor is None:
-            msg = f"tensor {name!r} is missing"
-            raise self._error(msg)
+            self.refuse(f"tensor {name!r} is missing")
         return tensor
 
     def rows(self, tensor: Tensor, start: int, stop: int) -> Raw:
-        """Return a copy of raw rows [start, stop), uint8 [rows, row bytes]."""
+        """Return raw rows [start, stop), uint8 [rows, row bytes].
+
+        They are read, not mapped: pages of a mapped file count as the process's own memory.
+
+        Raises:
+            ModelError: the file cannot be read, or became shorter since it was opened.
+        """
         row_bytes = tensor.num_bytes // tensor.rows
-        begin = tensor.offset + start * row_bytes
-        data = self._map[begin : begin + (stop - start) * row_bytes]
-        return np.frombuffer(data, np.uint8).reshape(stop - start, row_bytes)
+        raw = np.empty((stop - start, row_bytes), np.uint8)
+        left, position = raw.reshape(-1).data, tensor.offset + start * row_bytes
+        while left:
+            try:
+                count = os.preadv(self._file.fileno(), [left], position)
+            except OSError as exc:
+                self.refuse(str(exc))
+            if count == 0:
+                self.refuse(f"cut short: tensor {tensor.name!r} ends at byte {position}")
+            left, position = left[count:], position + count
+        return raw
 
     def text(self, key: str) -> str:
         """Return the string `key`."""
         return self._typed(key, self._value(key), str)
 
-    def integer(self, key: str) -> int:
-        """Return the integer `key`."""
-        return self._typed(key, self._value(key), int)
+    def flag(self, key: str, default: bool) -> bool:  # noqa: FBT001  # as the other accessors
+        """Return the bool `key`, or `default` where it is missing."""
+        return self._typed(key, self.metadata.get(key, default), bool)
 
-    def number(self, key: str) -> float:
-        """Return the float `key`."""
-        return self._typed(key, self._value(key), float)
+    def integer(self, key: str, default: int | None = None) -> int:
+        """Return the integer `key`, or `default`, if there is one, where it is missing."""
+        return self._typed(key, self._value(key, default), int)
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """Return the float `key`, or `default`, if there is one, where it is missing."""
+        return self._typed(key, self._value(key, default), float)
 
     def strings(self, key: str) -> list[str]:
         """Return the list of strings `key`."""
-        return [self._typed(key, item, str) for item in self._list(key)]
+        return self._typed(key, self._value(key), list)
 
     def integers(self, key: str) -> list[int]:
         """Return the list of integers `key`."""
-        return [self._typed(key, item, int) for item in self._list(key)]
-
-    def _value(self, key: str) -> gguf_header.Value:
-        value = self.metadata.get(key)
-        if value is None:
-            msg = f"metadata {key!r} is missing"
-            raise self._error(msg)
-        return value
-
-    def _list(self, key: str) -> list[gguf_header.Scalar]:
         value = self._value(key)
-        if not isinstance(value, list):
-            msg = f"metadata {key!r} is no list"
-            raise self._error(msg)
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "iu":
+            self.refuse(f"metadata {key!r} is no list of integers")
+        numbers: list[int] = value.tolist()
+        return numbers
+
+    def _header(self) -> Header:
+        file_bytes = os.fstat(self._file.fileno()).st_size
+        header_bytes = min(file_bytes, gguf_header.MAX_HEADER_BYTES)
+        if not header_bytes:
+            msg = "the file is empty"
+            raise ModelError(msg)
+        with mmap.mmap(self._file.fileno(), header_bytes, access=mmap.ACCESS_READ) as data:
+            return gguf_header.parse(data, file_bytes)
+
+    def _value(self, key: str, default: gguf_header.Value | None = None) -> gguf_header.Value:
+        value = self.metadata.get(key, default)
+        if value is None:
+            self.refuse(f"metadata {key!r} is missing")
         return value
 
     def _typed(self, key: str, value: object, kind: type[T]) -> T:
-        if not isinstance(value, kind):
-            msg = f"metadata {key!r}: {type(value).__name__}, not {kind.__name__}"
-            raise self._error(msg)
+        # Exactly: Python would take a bool for an integer.
+        if type(value) is not kind:
+            self.refuse(f"metadata {key!r}: {type(value).__name__}, not {kind.__name__}")
         return value
-
-    def _error(self, problem: str) -> ModelError:
-        return ModelError(f"{self._name}: {problem}")

@@ -9,7 +9,10 @@ import struct
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_agent.errors import ModelError
 from edge_agent.importers.ggml_types import KINDS, Kind
@@ -23,25 +26,27 @@ MAX_KEYS = 1 << 12
 MAX_ARRAY = 1 << 22
 MAX_DIMS = 4
 MAX_WEIGHTS = 1 << 40
-# Metadata and tensor list together; a vocabulary of 200,000 takes about 8 MB.
-MAX_HEADER_BYTES = 1 << 27
+# Metadata and tensor list together; a vocabulary of 200,000 with its merges takes about 11 MB.
+MAX_HEADER_BYTES = 1 << 26
 
 _MAGIC = 0x46554747  # "GGUF"
 _VERSIONS = (2, 3)
 _DEFAULT_ALIGNMENT = 32
 _MAX_ALIGNMENT = 1 << 16
 _STRING, _ARRAY = 8, 9
-_NUMBERS: dict[int, struct.Struct] = {
-    number: struct.Struct(f"<{code}")
+_U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
+_BOOL = np.dtype(np.bool)
+_NUMBERS: dict[int, np.dtype[Any]] = {
+    number: np.dtype(code)
     for number, code in (
-        *((0, "B"), (1, "b"), (2, "H"), (3, "h"), (4, "I"), (5, "i")),
-        *((6, "f"), (7, "?"), (10, "Q"), (11, "q"), (12, "d")),
+        *((0, "<u1"), (1, "<i1"), (2, "<u2"), (3, "<i2"), (4, "<u4"), (5, "<i4")),
+        *((6, "<f4"), (7, "?"), (10, "<u8"), (11, "<i8"), (12, "<f8")),
     )
 }
-_U32, _U64 = _NUMBERS[4], _NUMBERS[10]
 
 Scalar = int | float | bool | str
-Value = Scalar | list[Scalar]
+Value = Scalar | list[str] | NDArray[Any]
+"""Arrays of numbers stay arrays: as objects they would take ten times their bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,17 +72,17 @@ class Header:
     tensors: dict[str, Tensor]
 
 
-def parse(data: mmap.mmap | bytes) -> Header:
-    """Read the header at the start of `data`, which is the whole file.
+def parse(data: mmap.mmap | bytes, file_bytes: int) -> Header:
+    """Read the header of a file of `file_bytes` bytes, of which `data` is the beginning.
 
     Raises:
         ModelError: no GGUF of a known version, cut short, or inconsistent.
     """
     cursor = _Cursor(data)
-    if cursor.number(_U32) != _MAGIC:
+    if cursor.integer(_U32) != _MAGIC:
         msg = "not a GGUF file"
         raise ModelError(msg)
-    version = cursor.number(_U32)
+    version = cursor.integer(_U32)
     if version not in _VERSIONS:
         msg = f"GGUF version {version}; this version reads {_VERSIONS}"
         raise ModelError(msg)
@@ -87,7 +92,7 @@ def parse(data: mmap.mmap | bytes) -> Header:
     listed = [_read_tensor(cursor) for _ in range(num_tensors)]
     alignment = _alignment(metadata)
     start = -(-cursor.position // alignment) * alignment
-    tensors = [_placed(tensor, start, alignment, len(data)) for tensor in listed]
+    tensors = [_placed(tensor, start, alignment, file_bytes) for tensor in listed]
     _check_distinct(tensors)
     return Header(metadata=metadata, tensors={tensor.name: tensor for tensor in tensors})
 
@@ -100,15 +105,23 @@ class _Cursor:
         self._end = min(len(data), MAX_HEADER_BYTES)
         self.position = 0
 
-    def number(self, form: struct.Struct) -> int | float | bool:
+    def integer(self, form: struct.Struct) -> int:
         self.need(form.size)
-        (value,) = form.unpack_from(self._data, self.position)
+        value: int = form.unpack_from(self._data, self.position)[0]
         self.position += form.size
-        return value  # type: ignore[no-any-return]  # one of the formats of _NUMBERS
+        return value
+
+    def numbers(self, dtype: np.dtype[Any], size: int) -> NDArray[Any]:
+        """Read `size` numbers; a bool is any byte that is not zero."""
+        num_bytes = size * dtype.itemsize
+        self.need(num_bytes)
+        raw = self._data[self.position : self.position + num_bytes]
+        self.position += num_bytes
+        return np.frombuffer(raw, np.uint8) != 0 if dtype == _BOOL else np.frombuffer(raw, dtype)
 
     def count(self, what: str, limit: int, item_bytes: int = 1) -> int:
         """Read a count of items of at least `item_bytes` each; bounded by `limit` and the file."""
-        value = int(self.number(_U64))
+        value = self.integer(_U64)
         if value > limit:
             msg = f"{value} {what}, the limit is {limit}"
             raise ModelError(msg)
@@ -143,38 +156,45 @@ def _read_metadata(cursor: _Cursor, num_keys: int) -> dict[str, Value]:
 
 
 def _read_value(cursor: _Cursor, key: str) -> Value:
-    kind = int(cursor.number(_U32))
-    if kind != _ARRAY:
-        return _read_scalar(cursor, key, kind)
-    kind = int(cursor.number(_U32))
-    item_bytes = _NUMBERS[kind].size if kind in _NUMBERS else _U64.size
-    size = cursor.count(f"items in {key!r}", MAX_ARRAY, item_bytes)
-    return [_read_scalar(cursor, key, kind) for _ in range(size)]
-
-
-def _read_scalar(cursor: _Cursor, key: str, kind: int) -> Scalar:
+    kind = cursor.integer(_U32)
     if kind == _STRING:
         return cursor.text()
-    form = _NUMBERS.get(kind)
-    if form is None:
+    if kind == _ARRAY:
+        return _read_array(cursor, key)
+    scalar: Scalar = cursor.numbers(_number(key, kind), 1)[0].item()
+    return scalar
+
+
+def _read_array(cursor: _Cursor, key: str) -> Value:
+    kind = cursor.integer(_U32)
+    if kind == _STRING:
+        size = cursor.count(f"items in {key!r}", MAX_ARRAY, _U64.size)
+        return [cursor.text() for _ in range(size)]
+    dtype = _number(key, kind)
+    return cursor.numbers(dtype, cursor.count(f"items in {key!r}", MAX_ARRAY, dtype.itemsize))
+
+
+def _number(key: str, kind: int) -> np.dtype[Any]:
+    dtype = _NUMBERS.get(kind)
+    if dtype is None:
         msg = f"metadata {key!r} has type {kind}, which is unknown or nested"
         raise ModelError(msg)
-    return cursor.number(form)
+    return dtype
 
 
 def _read_tensor(cursor: _Cursor) -> Tensor:
     """Read one entry of the tensor list; its offset still counts from the start of the weights."""
     name = cursor.text()
-    num_dims = int(cursor.number(_U32))
+    num_dims = cursor.integer(_U32)
     if not 1 <= num_dims <= MAX_DIMS:
         msg = f"tensor {name!r} has {num_dims} dimensions"
         raise ModelError(msg)
-    columns, *outer = (int(cursor.number(_U64)) for _ in range(num_dims))
+    columns, *outer = (cursor.integer(_U64) for _ in range(num_dims))
     rows = prod(outer)
     if not 1 <= rows * columns <= MAX_WEIGHTS:
         msg = f"tensor {name!r} has {rows} x {columns} weights"
         raise ModelError(msg)
-    number = int(cursor.number(_U32))
+    number = cursor.integer(_U32)
     kind = KINDS.get(number)
     if kind is None:
         msg = f"tensor {name!r} has type {number}, which is unknown"
@@ -184,7 +204,7 @@ def _read_tensor(cursor: _Cursor) -> Tensor:
         kind=kind,
         rows=rows,
         columns=columns,
-        offset=int(cursor.number(_U64)),
+        offset=cursor.integer(_U64),
         num_bytes=rows * kind.row_bytes(columns),
     )
 

@@ -70,7 +70,7 @@ def test_everything_in_the_file_is_found(tiny: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "problem"),
     [
-        (b"", "cannot mmap an empty file"),
+        (b"", "the file is empty"),
         (b"GG", "cut short"),
         (b"ONNX" + bytes(20), "not a GGUF file"),
         (MAGIC + struct.pack("<IQQ", 1, 0, 0), "GGUF version 1"),
@@ -78,9 +78,9 @@ def test_everything_in_the_file_is_found(tiny: Path) -> None:
         (header(0, 1 << 60), "metadata keys, the limit is"),
         (header(0, 1, text(b"k") + struct.pack("<IIQ", 9, 8, 1 << 21)), "cut short"),
         (header(0, 1, text(b"k") + struct.pack("<IIQ", 9, 4, 1 << 50)), "items in 'k', the limit"),
-        (header(0, 1, text(b"k") + struct.pack("<IIQ", 9, 9, 0) + bytes(9)), None),
+        (header(0, 1, text(b"k") + struct.pack("<IIQ", 9, 9, 0) + bytes(9)), "unknown or nested"),
         (header(0, 1, text(b"k") + struct.pack("<I", 77)), "unknown or nested"),
-        (header(0, 1, text(b"k") + struct.pack("<IQ", 8, 1 << 27)), "cut short"),
+        (header(0, 1, text(b"k") + struct.pack("<IQ", 8, 1 << 26)), "cut short"),
         (header(0, 1, text(b"\xff") + bytes(8)), "not UTF-8"),
         (header(0, 2, (text(b"k") + bytes(4) + b"\1") * 2), "comes twice"),
         (header(1, 0, tensor(b"t", (), 0, 0)), "0 dimensions"),
@@ -100,15 +100,10 @@ def test_everything_in_the_file_is_found(tiny: Path) -> None:
         (header(0, 1, text(b"general.alignment") + struct.pack("<II", 4, 24)), "power of two"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said(
-    tmp_path: Path, data: bytes, problem: str | None
-) -> None:
+def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, data: bytes, problem: str) -> None:
     path = tmp_path / "bad.gguf"
     path.write_bytes(data)
 
-    if problem is None:  # an empty list is fine, whatever it would hold
-        GgufFile(path).close()
-        return
     with pytest.raises(ModelError, match=r"bad\.gguf") as caught:
         GgufFile(path)
     assert problem in str(caught.value)
@@ -154,7 +149,7 @@ def test_a_damaged_header_is_read_or_refused_and_costs_no_memory(
 
     tracemalloc.start()
     try:
-        found = gguf_header.parse(bytes(data))
+        found = gguf_header.parse(bytes(data), len(data))
     except ModelError:
         pass
     else:
@@ -181,6 +176,6 @@ def test_random_counts_never_do_more_than_be_refused(counts: tuple[int, int], re
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     with contextlib.suppress(ModelError):
-        gguf_header.parse(data)
+        gguf_header.parse(data, len(data))
 
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB
