@@ -175,6 +175,11 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_model_chars: Annotated[
         int, Meta(ge=8, le=1024, description="length of a model name in a request")
     ] = 128
+    max_tools: Annotated[int, Meta(ge=1, le=1024, description="tools of a request")] = 128
+    # Definitions are prompt: this many bytes are about 60,000 tokens.
+    max_tools_bytes: Annotated[
+        int, Meta(ge=1024, le=64 << 20, description="JSON of all tools of a request, bytes")
+    ] = 256 << 10
     max_id_chars: Annotated[int, Meta(ge=8, le=256, description="length of a request id")] = 128
 
 

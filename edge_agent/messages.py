@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -22,13 +22,59 @@ class Role(StrEnum):
     SYSTEM = "system"
     USER = "user"
     ASSISTANT = "assistant"
+    TOOL = "tool"
 
 
-class Message(Struct, frozen=True, kw_only=True):
-    """One turn of a conversation; `content` is what a user may have typed and is never trusted."""
+class ToolCall(Struct, frozen=True, kw_only=True, tag="tool_call"):
+    """The model wants function `name` called; as an event it comes whole, never in pieces.
+
+    `arguments` is the text of a JSON object. `id` is what the result will refer to.
+    """
+
+    id: str
+    name: str
+    arguments: str
+
+
+class Message(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One turn of a conversation; whatever it says may come from a user and is never trusted.
+
+    `tool_calls` are those an assistant made in this turn; `tool_call_id` says which of them the
+    content of a `Role.TOOL` turn is the result of.
+    """
 
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+
+
+class Tool(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A function that the model may ask to have called.
+
+    `parameters` is the JSON schema of the object that its arguments are, never trusted either.
+    """
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = {}
+
+
+class ToolMode(StrEnum):
+    """Whether the model may call tools (auto), may not (none), or has to (required)."""
+
+    AUTO = "auto"
+    NONE = "none"
+    REQUIRED = "required"
+
+
+class NamedTool(Struct, frozen=True):
+    """The model has to call this very tool."""
+
+    name: str
+
+
+ToolChoice = ToolMode | NamedTool
 
 
 class Sampling(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -55,7 +101,8 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `id` names it everywhere (journal, logs, wires). `model` is the name as the client wrote it.
     `max_tokens` None means: until the model stops or the context is full. `deadline_s` counts from
     the moment the request was received. `stream` asks for `Delta`s on the wire; the events between
-    the parts of the daemon always carry them.
+    the parts of the daemon always carry them. Without `parallel_tool_calls` an answer ends after
+    its first call.
     """
 
     id: str
@@ -66,6 +113,9 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     stop: tuple[str, ...] = ()
     stream: bool = False
     deadline_s: float | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolMode.AUTO
+    parallel_tool_calls: bool = True
 
 
 class FinishReason(StrEnum):
@@ -73,6 +123,7 @@ class FinishReason(StrEnum):
 
     STOP = "stop"
     LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
 
 
 class Usage(Struct, frozen=True, kw_only=True):
@@ -142,7 +193,7 @@ class Failed(Struct, frozen=True, kw_only=True, tag="failed"):
         )
 
 
-Event = Accepted | Delta | Done | Failed
+Event = Accepted | Delta | ToolCall | Done | Failed
 Events = AsyncGenerator[Event, None]  # not AsyncIterator: its reader must be able to close it
 
 
@@ -151,6 +202,7 @@ class Answer(Struct, frozen=True, kw_only=True):
 
     text: str
     done: Done
+    tool_calls: tuple[ToolCall, ...] = ()
     served_by: str = "local"
 
 
@@ -161,6 +213,7 @@ def fold(events: Iterable[Event]) -> Answer | Failed:
         ValueError: the events end without `Done` or `Failed`, which no backend may do.
     """
     pieces: list[str] = []
+    calls: list[ToolCall] = []
     served_by = "local"
     for event in events:
         match event:
@@ -168,8 +221,15 @@ def fold(events: Iterable[Event]) -> Answer | Failed:
                 served_by = event.served_by
             case Delta():
                 pieces.append(event.text)
+            case ToolCall():
+                calls.append(event)
             case Done():
-                return Answer(text="".join(pieces), done=event, served_by=served_by)
+                return Answer(
+                    text="".join(pieces),
+                    done=event,
+                    tool_calls=tuple(calls),
+                    served_by=served_by,
+                )
             case Failed():
                 return event
     msg = "event stream ended without Done or Failed"

@@ -84,6 +84,10 @@ class Fields:
         """Return the field as it came."""
         return self._values.get(name)
 
+    def values(self) -> dict[str, Any]:
+        """Return the whole object as it came."""
+        return self._values
+
     def text(self, name: str, *, most_chars: int | None = None) -> str | None:
         """Return a string of at most `most_chars` characters."""
         value = self._values.get(name)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edge_agent.dialects import body, openai, slm
+from edge_agent.dialects.openai_tools import call_body
 from edge_agent.errors import InvalidRequest
 from edge_agent.messages import Failed
 
@@ -159,24 +160,25 @@ def delta(request_id: str, *, seq: int, attempt: int, text: str) -> bytes:
 def result(request_id: str, *, seq: int, attempt: int, model: str, answer: Answer) -> bytes:
     """Return the whole answer; `seq` is the number of deltas before it."""
     done = answer.done
-    return _encode(
-        {
-            "type": "result",
-            "id": request_id,
-            "seq": seq,
-            "attempt": attempt,
-            "text": answer.text,
-            "finish_reason": done.finish_reason,
-            "model": model,
-            "served_by": answer.served_by,
-            "usage": {
-                "prompt_tokens": done.usage.prompt_tokens,
-                "completion_tokens": done.usage.completion_tokens,
-                "total_tokens": done.usage.total_tokens,
-            },
-            "timings": done.timings,
-        }
-    )
+    message: dict[str, Any] = {
+        "type": "result",
+        "id": request_id,
+        "seq": seq,
+        "attempt": attempt,
+        "text": answer.text,
+        "finish_reason": done.finish_reason,
+        "model": model,
+        "served_by": answer.served_by,
+        "usage": {
+            "prompt_tokens": done.usage.prompt_tokens,
+            "completion_tokens": done.usage.completion_tokens,
+            "total_tokens": done.usage.total_tokens,
+        },
+        "timings": done.timings,
+    }
+    if answer.tool_calls:
+        message["tool_calls"] = [call_body(call) for call in answer.tool_calls]
+    return _encode(message)
 
 
 def error(request_id: str, *, seq: int, attempt: int, failed: Failed) -> bytes:

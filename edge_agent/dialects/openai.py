@@ -19,8 +19,9 @@ from edge_agent.dialects.body import (
     seed,
     stop_strings,
 )
+from edge_agent.dialects.openai_tools import read_calls, read_choice, read_tools
 from edge_agent.errors import InvalidRequest, TooLarge, Unsupported
-from edge_agent.messages import Message, Request, Role, Sampling
+from edge_agent.messages import Message, Request, Role, Sampling, ToolCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,8 +40,9 @@ _ROLES = {
     "developer": Role.SYSTEM,
     "user": Role.USER,
     "assistant": Role.ASSISTANT,
+    "tool": Role.TOOL,
 }
-_ROLES_NOT_OFFERED = ("tool", "function")
+_ROLES_NOT_OFFERED = ("function",)
 _PARTS_NOT_OFFERED = ("image_url", "input_audio", "file", "video_url", "audio_url", "refusal")
 
 # Fields that change the answer and are not offered, each with the values that ask for nothing.
@@ -95,6 +97,7 @@ def parse_chat(body: dict[str, Any], *, request_id: str, limits: Limits) -> Chat
     messages = _messages(fields, limits)
     _refuse_not_offered(fields)
     stream = fields.flag("stream") or False
+    tools = read_tools(fields, limits)
     fields.text("user")
     request = Request(
         id=request_id,
@@ -105,6 +108,9 @@ def parse_chat(body: dict[str, Any], *, request_id: str, limits: Limits) -> Chat
         stop=stop_strings(fields, limits),
         stream=stream,
         deadline_s=deadline_s(fields, limits),
+        tools=tools,
+        tool_choice=read_choice(fields, tools),
+        parallel_tool_calls=fields.flag("parallel_tool_calls") is not False,
     )
     return ChatCall(request=request, include_usage=_include_usage(fields, stream=stream))
 
@@ -117,24 +123,48 @@ def _messages(fields: Fields, limits: Limits) -> tuple[Message, ...]:
         raise InvalidRequest("must hold at least one message", "messages")
     if len(values) > limits.max_messages:
         raise TooLarge("messages", len(values), limits.max_messages, "messages")
-    return tuple(_message(element(values, index, "messages")) for index in range(len(values)))
+    return tuple(
+        _message(element(values, index, "messages"), limits) for index in range(len(values))
+    )
 
 
-def _message(fields: Fields) -> Message:
+def _message(fields: Fields, limits: Limits) -> Message:
     name = fields.text("role")
     if name is None:
         raise fields.missing("role")
     if name in _ROLES_NOT_OFFERED:
-        raise Unsupported("tool results are not offered", fields.path("role"))
+        raise Unsupported('tool results are offered with role "tool"', fields.path("role"))
     role = _ROLES.get(name)
     if role is None:
         raise InvalidRequest(f"must be one of {', '.join(_ROLES)}", fields.path("role"))
-    if fields.value("tool_calls") not in (None, []) or fields.value("function_call") is not None:
-        raise Unsupported("tools are not offered", fields.path("tool_calls"))
+    if fields.value("function_call") is not None:
+        raise Unsupported('calls are offered as "tool_calls"', fields.path("function_call"))
     content = fields.value("content")
     if content is None and role is not Role.ASSISTANT:
         raise fields.missing("content")
-    return Message(role=role, content=_content(content, fields.path("content")))
+    return Message(
+        role=role,
+        content=_content(content, fields.path("content")),
+        tool_calls=_calls(fields, role, limits),
+        tool_call_id=_call_id(fields, role, limits),
+    )
+
+
+def _calls(fields: Fields, role: Role, limits: Limits) -> tuple[ToolCall, ...]:
+    calls = read_calls(fields, limits)
+    if calls and role is not Role.ASSISTANT:
+        raise InvalidRequest("only an assistant's message has them", fields.path("tool_calls"))
+    return calls
+
+
+def _call_id(fields: Fields, role: Role, limits: Limits) -> str | None:
+    """Return which call a tool's message answers; that of another role says nothing."""
+    id_ = fields.text("tool_call_id", most_chars=limits.max_id_chars)
+    if role is not Role.TOOL:
+        return None
+    if id_ is None:
+        raise fields.missing("tool_call_id")
+    return id_
 
 
 def _content(content: object, path: str) -> str:
@@ -199,7 +229,6 @@ def _include_usage(fields: Fields, *, stream: bool) -> bool:
 
 
 def _refuse_not_offered(fields: Fields) -> None:
-    _refuse_tools(fields)
     if (fields.integer("n", least=1, most=INT64_MAX) or 1) > 1:
         raise Unsupported("one answer per request is offered", "n")
     response_format = fields.object("response_format")
@@ -209,13 +238,3 @@ def _refuse_not_offered(fields: Fields) -> None:
         value = fields.value(name)
         if value is not None and not asks_nothing(value):
             raise Unsupported("is not offered", name)
-
-
-def _refuse_tools(fields: Fields) -> None:
-    tools = fields.items("tools")
-    if tools == []:
-        raise InvalidRequest("must not be empty; leave it out", "tools")
-    if tools is not None:
-        raise Unsupported("tools are not offered", "tools")
-    if fields.value("tool_choice") not in (None, "none"):
-        raise InvalidRequest("is only allowed with tools", "tool_choice")

@@ -7,8 +7,9 @@ from typing import Any
 from msgspec import Struct
 
 from edge_agent import __version__
+from edge_agent.dialects.openai_tools import call_body
 from edge_agent.dialects.usage import metrics_body, usage_body
-from edge_agent.messages import Accepted, Answer, Delta, Done, Event, Failed
+from edge_agent.messages import Accepted, Answer, Delta, Done, Event, Failed, ToolCall
 
 SYSTEM_FINGERPRINT = f"edge-agent-{__version__}"
 # What follows the last chunk of a stream; clients stop reading here.
@@ -42,9 +43,13 @@ class Head(Struct, frozen=True, kw_only=True):
 
 def completion_body(head: Head, answer: Answer) -> dict[str, Any]:
     """Return a whole answer as a `chat.completion`."""
+    message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
+    if answer.tool_calls:
+        message["content"] = answer.text or None
+        message["tool_calls"] = [call_body(call) for call in answer.tool_calls]
     choice = {
         "index": 0,
-        "message": {"role": "assistant", "content": answer.text, "refusal": None},
+        "message": message,
         "logprobs": None,
         "finish_reason": answer.done.finish_reason.value,
         "stop_reason": answer.done.stop,
@@ -57,18 +62,33 @@ def completion_body(head: Head, answer: Answer) -> dict[str, Any]:
     }
 
 
-def chunk_bodies(head: Head, event: Event, *, include_usage: bool) -> list[dict[str, Any]]:
-    """Return the `chat.completion.chunk`s (or the error object) that tell of `event`."""
-    match event:
-        case Accepted():
-            return [_chunk(head, {"role": "assistant", "content": ""})]
-        case Delta():
-            return [_chunk(head, {"content": event.text})]
-        case Done():
-            last = _chunk(head, {}, finish_reason=event.finish_reason.value, stop=event.stop)
-            return [last, _usage_chunk(head, event)] if include_usage else [last]
-        case Failed():
-            return [error_body(event)]
+class Chunks:
+    """Renders the events of one answer as they come; calls are numbered over the answer."""
+
+    def __init__(self, head: Head, *, include_usage: bool) -> None:
+        self._head = head
+        self._include_usage = include_usage
+        self._num_calls = 0
+
+    def bodies(self, event: Event) -> list[dict[str, Any]]:
+        """Return the `chat.completion.chunk`s (or the error object) that tell of `event`."""
+        match event:
+            case Accepted():
+                return [_chunk(self._head, {"role": "assistant", "content": ""})]
+            case Delta():
+                return [_chunk(self._head, {"content": event.text})]
+            case ToolCall():
+                call = {"index": self._num_calls, **call_body(event)}
+                self._num_calls += 1
+                return [_chunk(self._head, {"tool_calls": [call]})]
+            case Done():
+                return self._end(event)
+            case Failed():
+                return [error_body(event)]
+
+    def _end(self, done: Done) -> list[dict[str, Any]]:
+        last = _chunk(self._head, {}, finish_reason=done.finish_reason.value, stop=done.stop)
+        return [last, _usage_chunk(self._head, done)] if self._include_usage else [last]
 
 
 def error_body(failed: Failed) -> dict[str, Any]:
@@ -107,7 +127,7 @@ def _envelope(head: Head, kind: str) -> dict[str, Any]:
 
 
 def _chunk(
-    head: Head, delta: dict[str, str], *, finish_reason: str | None = None, stop: str | None = None
+    head: Head, delta: dict[str, Any], *, finish_reason: str | None = None, stop: str | None = None
 ) -> dict[str, Any]:
     choice: dict[str, Any] = {
         "index": 0,

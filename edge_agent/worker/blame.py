@@ -10,6 +10,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import structs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +24,7 @@ REMEMBERED = 1024
 
 def fingerprint(request: Request) -> bytes:
     """Return the sha256 of everything that decides what the engine computes for `request`."""
-    asked = (request.messages, request.sampling, request.stop, request.max_tokens)
+    asked = structs.replace(request, id="", model=None, stream=False, deadline_s=None)
     return hashlib.sha256(msgspec.msgpack.encode(asked)).digest()
 
 

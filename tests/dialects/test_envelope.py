@@ -7,12 +7,23 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from edge_agent.config import Limits
 from edge_agent.dialects import envelope
 from edge_agent.dialects.envelope import cancelled_id, open_envelope
 from edge_agent.errors import InvalidRequest, Overloaded, PromptTooLong
-from edge_agent.messages import Answer, Done, Failed, FinishReason, Message, Role, Timings, Usage
+from edge_agent.messages import (
+    Answer,
+    Done,
+    Failed,
+    FinishReason,
+    Message,
+    Role,
+    Timings,
+    ToolCall,
+    Usage,
+)
 
 LIMITS = Limits()
 ANSWER = Answer(
@@ -178,6 +189,15 @@ def test_a_result_is_complete_in_itself() -> None:
         "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9},
         "timings": {"queue_s": 0.0, "prefill_s": 0.5, "decode_s": 0.25},
     }
+
+
+def test_a_result_carries_the_calls() -> None:
+    call = ToolCall(id="c1", name="f", arguments='{"a": 1}')
+    answer = replace(ANSWER, tool_calls=(call,))
+
+    assert json.loads(envelope.result("a", seq=0, attempt=1, model="m", answer=answer))[
+        "tool_calls"
+    ] == [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}]
 
 
 def test_an_error_says_whether_and_when_a_retry_can_help() -> None:

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from edge_agent.config import Limits
 from edge_agent.dialects.openai import ChatCall, parse_chat
 from edge_agent.errors import EdgeError, InvalidRequest, TooLarge, Unsupported
-from edge_agent.messages import Message, Role, Sampling
+from edge_agent.messages import Message, Role, Sampling, Tool, ToolCall, ToolMode
 from tests.dialects.test_body import json_values
 
 LIMITS = Limits()
 HI: list[dict[str, Any]] = [{"role": "user", "content": "hi"}]
+CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
 
 
 def parse(**fields: Any) -> ChatCall:
@@ -83,6 +84,31 @@ def test_text_parts_are_joined_and_an_assistant_may_have_said_nothing() -> None:
     assert [message.content for message in call.request.messages] == ["a\nb", "", ""]
 
 
+def test_a_dialogue_with_tools_arrives_whole() -> None:
+    call = parse(
+        tools=[{"type": "function", "function": {"name": "f"}}],
+        tool_choice="required",
+        parallel_tool_calls=False,
+        messages=[
+            *HI,
+            {"role": "assistant", "content": None, "tool_calls": [CALL]},
+            {"role": "tool", "tool_call_id": "c1", "content": "42"},
+        ],
+    )
+
+    assert call.request.tools == (Tool(name="f"),)
+    assert call.request.tool_choice is ToolMode.REQUIRED
+    assert not call.request.parallel_tool_calls
+    assert call.request.messages[1:] == (
+        Message(
+            role=Role.ASSISTANT,
+            content="",
+            tool_calls=(ToolCall(id="c1", name="f", arguments='{"a": 1}'),),
+        ),
+        Message(role=Role.TOOL, content="42", tool_call_id="c1"),
+    )
+
+
 def user(content: object) -> list[dict[str, Any]]:
     return [*HI, {"role": "user", "content": content}]
 
@@ -132,9 +158,12 @@ def user(content: object) -> list[dict[str, Any]]:
         ({"user": 1}, "user"),
         ({"deadline_s": 0}, "deadline_s"),
         ({"deadline_s": LIMITS.max_deadline_s * 2}, "deadline_s"),
-        ({"tools": []}, "tools"),
-        ({"tools": {}}, "tools"),
-        ({"tool_choice": "auto"}, "tool_choice"),
+        ({"messages": [{"role": "tool", "content": "1"}]}, "messages[0].tool_call_id"),
+        (
+            {"messages": [{"role": "user", "content": "x", "tool_calls": [CALL]}]},
+            "messages[0].tool_calls",
+        ),
+        ({"parallel_tool_calls": "no"}, "parallel_tool_calls"),
         ({"response_format": "text"}, "response_format"),
     ],
 )
@@ -149,15 +178,13 @@ def test_a_bad_field_is_named(fields: dict[str, Any], param: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"messages": [{"role": "tool", "content": "1"}]}, "messages[0].role"),
         ({"messages": [{"role": "function", "content": "1"}]}, "messages[0].role"),
         (
-            {"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}]},
-            "messages[0].tool_calls",
+            {"messages": [{"role": "assistant", "function_call": {"name": "f"}}]},
+            "messages[0].function_call",
         ),
         ({"messages": user([{"type": "image_url"}])}, "messages[1].content[0].type"),
         ({"messages": user([{"type": "input_audio"}])}, "messages[1].content[0].type"),
-        ({"tools": [{"type": "function"}]}, "tools"),
         ({"functions": []}, "functions"),
         ({"response_format": {"type": "json_object"}}, "response_format.type"),
         ({"response_format": {}}, "response_format.type"),
@@ -187,6 +214,7 @@ def test_what_is_not_offered_is_refused_by_name(fields: dict[str, Any], param: s
     "fields",
     [
         {"tool_choice": "none"},
+        {"parallel_tool_calls": True},
         {"response_format": {"type": "text"}},
         {"logprobs": False},
         {"logit_bias": {}},
@@ -230,6 +258,7 @@ names = st.sampled_from(
         "n",
         "tools",
         "tool_choice",
+        "parallel_tool_calls",
         "response_format",
         "logprobs",
         "logit_bias",
@@ -242,7 +271,13 @@ names = st.sampled_from(
 )
 messages = st.lists(
     st.fixed_dictionaries(
-        {}, optional={"role": json_values, "content": json_values, "tool_calls": json_values}
+        {},
+        optional={
+            "role": json_values,
+            "content": json_values,
+            "tool_calls": json_values,
+            "tool_call_id": json_values,
+        },
     )
     | st.fixed_dictionaries({"role": st.just("user"), "content": json_values})
 )

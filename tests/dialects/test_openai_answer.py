@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from edge_agent.dialects.openai_answer import (
+    Chunks,
     Head,
-    chunk_bodies,
     completion_body,
     error_body,
     model_body,
@@ -18,6 +20,7 @@ from edge_agent.messages import (
     Failed,
     FinishReason,
     Timings,
+    ToolCall,
     Usage,
 )
 
@@ -28,6 +31,15 @@ DONE = Done(
     timings=Timings(queue_s=0.5, prefill_s=1.0, decode_s=2.0),
     stop="END",
 )
+CALLS = (
+    ToolCall(id="c1", name="f", arguments="{}"),
+    ToolCall(id="c2", name="g", arguments='{"a": 1}'),
+)
+
+
+def streamed(*events: Event) -> list[dict[str, Any]]:
+    chunks = Chunks(HEAD, include_usage=False)
+    return [body for event in events for body in chunks.bodies(event)]
 
 
 def test_a_completion_has_the_shape_that_clients_know() -> None:
@@ -46,6 +58,37 @@ def test_a_completion_has_the_shape_that_clients_know() -> None:
         "total_tokens": 12,
         "prompt_tokens_details": {"cached_tokens": 0},
     }
+
+
+def test_calls_stand_in_the_message_and_no_text_is_null() -> None:
+    answer = Answer(text="", done=DONE, tool_calls=(CALLS[0],))
+
+    assert completion_body(HEAD, answer)["choices"][0]["message"] == {
+        "role": "assistant",
+        "content": None,
+        "refusal": None,
+        "tool_calls": [
+            {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        ],
+    }
+
+
+def test_streamed_calls_are_numbered() -> None:
+    chunks = streamed(Accepted(prompt_tokens=7), CALLS[0], CALLS[1], DONE)
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+
+    assert deltas[1] == {
+        "tool_calls": [
+            {
+                "index": 0,
+                "id": "c1",
+                "type": "function",
+                "function": {"name": "f", "arguments": "{}"},
+            }
+        ]
+    }
+    assert deltas[2]["tool_calls"][0]["index"] == 1
+    assert deltas[2]["tool_calls"][0]["function"] == {"name": "g", "arguments": '{"a": 1}'}
 
 
 def test_timings_are_told_in_milliseconds() -> None:
@@ -69,8 +112,7 @@ def test_an_answer_of_one_token_has_no_pace() -> None:
 
 
 def test_a_stream_is_role_then_content_then_an_empty_delta_with_the_reason() -> None:
-    events: list[Event] = [Accepted(prompt_tokens=7), Delta("Hel"), Delta("lo"), DONE]
-    chunks = [body for event in events for body in chunk_bodies(HEAD, event, include_usage=False)]
+    chunks = streamed(Accepted(prompt_tokens=7), Delta("Hel"), Delta("lo"), DONE)
 
     assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
     assert {chunk["id"] for chunk in chunks} == {"chatcmpl-1"}
@@ -85,7 +127,7 @@ def test_a_stream_is_role_then_content_then_an_empty_delta_with_the_reason() -> 
 
 
 def test_usage_comes_in_a_chunk_of_its_own_when_asked_for() -> None:
-    last, usage = chunk_bodies(HEAD, DONE, include_usage=True)
+    last, usage = Chunks(HEAD, include_usage=True).bodies(DONE)
     assert last["choices"][0]["stop_reason"] == "END"
     assert usage["choices"] == []
     assert usage["usage"]["total_tokens"] == 12
@@ -93,7 +135,7 @@ def test_usage_comes_in_a_chunk_of_its_own_when_asked_for() -> None:
 
 def test_a_failure_in_a_stream_is_an_error_object() -> None:
     failed = Failed(code="engine_crashed", message="it died", retryable=True)
-    assert chunk_bodies(HEAD, failed, include_usage=True) == [error_body(failed)]
+    assert streamed(failed) == [error_body(failed)]
     assert error_body(failed) == {
         "error": {
             "message": "it died",

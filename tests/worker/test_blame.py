@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from edge_agent.messages import Message, Request, Role, Sampling
+from edge_agent.messages import Message, Request, Role, Sampling, Tool
 from edge_agent.worker.blame import Blame, fingerprint
 
 ASKED = Request(id="1", messages=(Message(role=Role.USER, content="why"),), max_tokens=5)
@@ -32,6 +32,7 @@ def test_who_asks_and_how_makes_no_difference(same: Request) -> None:
         replace(ASKED, sampling=Sampling(seed=1)),
         replace(ASKED, stop=("x",)),
         replace(ASKED, max_tokens=None),
+        replace(ASKED, tools=(Tool(name="f"),)),
     ],
 )
 def test_what_the_engine_would_compute_does(other: Request) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from contextlib import aclosing
-from functools import partial
 from typing import TYPE_CHECKING
 
 from edge_agent.dialects.openai import parse_chat
 from edge_agent.dialects.openai_answer import (
+    Chunks,
     Head,
-    chunk_bodies,
     completion_body,
     model_body,
 )
@@ -61,8 +60,8 @@ async def _chat_completions(http: web.Request) -> web.StreamResponse:
             http[SERVED_BY] = first.served_by
         if not call.request.stream:
             return await _whole(http, head, first, events)
-        render = partial(chunk_bodies, head, include_usage=call.include_usage)
-        return await server_sent_events(http, first, events, render)
+        chunks = Chunks(head, include_usage=call.include_usage)
+        return await server_sent_events(http, first, events, chunks.bodies)
 
 
 async def _whole(http: web.Request, head: Head, first: Event, events: Events) -> web.Response:
