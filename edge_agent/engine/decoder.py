@@ -16,7 +16,8 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime as ort
 
 from edge_agent.engine.batch import pack
-from edge_agent.engine.kv_cache import KvArena, capacity_for
+from edge_agent.engine.kv_cache import KvArena, KvDtype, capacity_for
+from edge_agent.engine.kv_scales import read_kv_scales
 from edge_agent.engine.rope import rope_tables
 from edge_agent.errors import ModelError
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
     from edge_agent.engine.batch import Batch, Row
     from edge_agent.modelstore.manifest import Manifest
-
-KV_DTYPES = {"fp32": np.float32}
 
 
 def session_options(threads: int) -> ort.SessionOptions:
@@ -58,32 +57,34 @@ class Decoder:
     """A loaded model with its KV arena."""
 
     def __init__(
-        self, package: Path, manifest: Manifest, *, slots: int, tokens: int, threads: int
+        self,
+        package: Path,
+        manifest: Manifest,
+        *,
+        slots: int,
+        tokens: int,
+        threads: int,
+        kv_dtype: KvDtype = KvDtype.FP32,
     ) -> None:
         """Load the graph of `package`; every slot gets room for `tokens` positions.
 
         Raises:
-            ModelError: the graph or its weights cannot be loaded.
+            ModelError: the graph or its weights cannot be loaded, the package has no graph or no
+                scales for `kv_dtype`, or there are no addresses for the caches.
         """
-        dtype = KV_DTYPES["fp32"]
-        capacity = capacity_for(manifest.shape, tokens=tokens, dtype=dtype)
-        try:
-            self._session = ort.InferenceSession(
-                str(package / manifest.graphs["fp32"]),
-                session_options(threads),
-                providers=["CPUExecutionProvider"],
-            )
-        except Exception as exc:  # onnxruntime raises classes of its own, without a common base
-            msg = f"{package}: {exc}"
-            raise ModelError(msg) from exc
-        self.arena = KvArena(manifest.shape, slots=slots, capacity=capacity, dtype=dtype)
-        self.rope = rope_tables(manifest.rope, capacity=capacity)
-        self.vocab = manifest.shape.vocab
+        shape, dtype = manifest.shape, kv_dtype.stored
+        capacity = capacity_for(shape, tokens=tokens, dtype=dtype)
+        scales = _scale_inputs(package, manifest) if kv_dtype is KvDtype.INT8 else {}
+        self._session = _session(_graph_path(package, manifest, kv_dtype), threads)
+        self.arena = KvArena(shape, slots=slots, capacity=capacity, dtype=dtype)
+        self.rope = rope_tables(manifest.rope, capacity=capacity, dtype=kv_dtype.computed)
+        self.vocab = shape.vocab
         self._constants: dict[str, NDArray[Any]] = {
             "cos": self.rope.cos,
             "sin": self.rope.sin,
             # With query_seqlens only an upper bound of every row's length: the capacity.
             "total_len": np.array(capacity, np.int32),
+            **scales,
         }
         self._bindings: dict[int, ort.IOBinding] = {}
         self._logits = np.empty((slots, self.vocab), np.float32)
@@ -117,8 +118,38 @@ class Decoder:
             binding.bind_cpu_input(name, array)
         for layer, sides in enumerate(self.arena.layers):
             for side, array in zip("kv", sides, strict=True):
-                place = (np.float32, (num_slots, *array.shape[1:]), array.ctypes.data)
+                place = (array.dtype, (num_slots, *array.shape[1:]), array.ctypes.data)
                 binding.bind_input(f"past.{layer}.{side}", "cpu", 0, *place)
                 binding.bind_output(f"present.{layer}.{side}", "cpu", 0, *place)
         self._bindings[num_slots] = binding
         return binding
+
+
+def _graph_path(package: Path, manifest: Manifest, kv_dtype: KvDtype) -> Path:
+    name = manifest.graphs.get(kv_dtype)
+    if name is None:
+        known = ", ".join(manifest.graphs)
+        msg = (
+            f"{package}: no graph for a KV cache of {kv_dtype} (there is {known}); import it again"
+        )
+        raise ModelError(msg)
+    return package / name
+
+
+def _session(graph: Path, threads: int) -> ort.InferenceSession:
+    try:
+        return ort.InferenceSession(
+            str(graph), session_options(threads), providers=["CPUExecutionProvider"]
+        )
+    except Exception as exc:  # onnxruntime raises classes of its own, without a common base
+        msg = f"{graph}: {exc}"
+        raise ModelError(msg) from exc
+
+
+def _scale_inputs(package: Path, manifest: Manifest) -> dict[str, NDArray[Any]]:
+    scales = read_kv_scales(package, manifest.shape)
+    return {
+        f"{side}_scale.{layer}": scales[layer, number][np.newaxis, :, np.newaxis]
+        for layer in range(manifest.shape.layers)
+        for number, side in enumerate("kv")
+    }

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import math
 import mmap
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from edge_agent.errors import ModelError
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -17,6 +20,33 @@ if TYPE_CHECKING:
     from edge_agent.modelstore.manifest import Shape
 
 _PAGE_BYTES = 4096
+# Python names it from 3.13 on; the value is that of x86, ARM and RISC-V.
+_MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
+
+
+class KvDtype(StrEnum):
+    """What the cache stores."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+    """With one calibrated scale for every channel of every layer's K and V."""
+
+    @property
+    def stored(self) -> np.dtype[Any]:
+        """The array type of the cache."""
+        names = {KvDtype.FP32: "float32", KvDtype.FP16: "float16", KvDtype.INT8: "int8"}
+        return np.dtype(names[self])
+
+    @property
+    def computed(self) -> np.dtype[Any]:
+        """The array type of the rope tables, in which attention computes."""
+        return np.dtype("float16" if self is KvDtype.FP16 else "float32")
+
+
+def bytes_per_token(shape: Shape, kv_dtype: KvDtype) -> int:
+    """Return what one token costs in all caches together, bytes."""
+    return 2 * shape.layers * shape.kv_heads * shape.head_dim * kv_dtype.stored.itemsize
 
 
 def capacity_for(shape: Shape, *, tokens: int, dtype: DTypeLike) -> int:
@@ -30,6 +60,11 @@ class KvArena:
     """K and V of every layer and slot, each array shaped [slots, kv_heads, capacity, head_dim]."""
 
     def __init__(self, shape: Shape, *, slots: int, capacity: int, dtype: DTypeLike) -> None:
+        """Reserve addresses for all of it; memory comes with the tokens.
+
+        Raises:
+            ModelError: the system does not give so many addresses.
+        """
         dimensions = (slots, shape.kv_heads, capacity, shape.head_dim)
         self.slots = slots
         self.capacity = capacity
@@ -48,7 +83,16 @@ class KvArena:
 
 def _map(size_bytes: int) -> mmap.mmap:
     # Private, or MADV_DONTNEED would free nothing: Python's default mapping is a shared one.
-    mapping = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    # Unreserved, or the kernel would refuse at once what is larger than all memory.
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
+    try:
+        mapping = mmap.mmap(-1, size_bytes, flags=flags)
+    except OSError as exc:
+        msg = (
+            f"no address space for a KV cache of {size_bytes} bytes per layer and side"
+            f" ({exc.strerror}): lower engine.slots or engine.context"
+        )
+        raise ModelError(msg) from exc
     # Huge pages would commit 2 MiB at the first touch of every head's strip.
     mapping.madvise(mmap.MADV_NOHUGEPAGE)
     return mapping

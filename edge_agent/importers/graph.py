@@ -8,51 +8,67 @@ of different lengths. Knows array names and places, never the numbers in them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
+from edge_agent.engine.kv_cache import KvDtype
+from edge_agent.errors import ModelError
 from edge_agent.importers.nodes import MICROSOFT, Nodes
-from edge_agent.importers.products import product
+from edge_agent.importers.products import Products
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from edge_agent.importers.products import Activations
     from edge_agent.importers.weights import Region
-    from edge_agent.modelstore.manifest import Quantization, Rope, Shape
+    from edge_agent.modelstore.manifest import Rope, Shape
+
+__all__ = ["KvDtype", "Plan", "decoder"]
 
 _OPSET = 21
 _IR_VERSION = 10
+# The kernel's vectors are 8 wide, and it rotates pairs.
+_ROTATION_STEP = 16
 
-
-class KvDtype(StrEnum):
-    """What the KV cache stores; the cos and sin tables have the same type."""
-
-    FP32 = "fp32"
-    FP16 = "fp16"
-
-
-_ELEMENT = {KvDtype.FP32: TensorProto.FLOAT, KvDtype.FP16: TensorProto.FLOAT16}
+# What the cache stores.
+_STORED = {
+    KvDtype.FP32: TensorProto.FLOAT,
+    KvDtype.FP16: TensorProto.FLOAT16,
+    KvDtype.INT8: TensorProto.INT8,
+}
+# What attention computes in: queries, and the cos and sin tables.
+_COMPUTED = {
+    KvDtype.FP32: TensorProto.FLOAT,
+    KvDtype.FP16: TensorProto.FLOAT16,
+    KvDtype.INT8: TensorProto.FLOAT,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Everything the graph depends on beside the places of the weights."""
+    """Everything the graph depends on beside the places and kinds of the weights."""
 
     shape: Shape
     rope: Rope
-    quantization: Quantization
+    activations: Activations
     kv_dtype: KvDtype
 
 
 def decoder(plan: Plan, regions: Mapping[str, Region]) -> ModelProto:
     """Return the decoder whose weights lie in `regions` of the weights file.
 
-    Arrays: `embedding`, `layers.N.{qkv,o,gate_up,down}` and, if not tied, `head`, each as `.values`
-    uint8 [rows, blocks, block * bits / 8], `.scales` float32 [rows, blocks] and, if its blocks have
-    offsets, `.offsets` float32 [blocks, rows]; `layers.N.{attn_norm,ffn_norm}` and `norm` float32.
+    Weights: `embedding`, `layers.N.{qkv,o,gate_up,down}` and, if not tied, `head`, of any kinds.
+    Floats are `.floats` float32 [rows, columns]. Blocks are `.values` uint8 [rows, blocks,
+    block * bits / 8] and `.scales` float32 [rows, blocks], with `.offsets` float32 [blocks, rows]
+    or `.zero_points` uint8 [rows, ceil(blocks * bits / 8)] if they have them.
+    Vectors: `layers.N.{attn_norm,ffn_norm}` and `norm`, float32 [hidden].
+
+    Raises:
+        ModelError: an array is missing or does not fit `plan.shape`, or attention cannot rotate
+            `plan.rope.dims`.
     """
+    _check_rotation(plan)
     out = Nodes(regions)
     builder = _Builder(plan, out)
     builder.embed()
@@ -70,9 +86,19 @@ def decoder(plan: Plan, regions: Mapping[str, Region]) -> ModelProto:
     return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION)
 
 
+def _check_rotation(plan: Plan) -> None:
+    dims, head_dim = plan.rope.dims, plan.shape.head_dim
+    if dims % _ROTATION_STEP or dims > head_dim:
+        msg = (
+            f"rope.dims: {dims} of {head_dim} dimensions of a head are rotated; the attention"
+            f" kernel takes multiples of {_ROTATION_STEP} up to all"
+        )
+        raise ModelError(msg)
+
+
 def _inputs(plan: Plan) -> list[ValueInfoProto]:
     int32, int64 = TensorProto.INT32, TensorProto.INT64
-    element = _ELEMENT[plan.kv_dtype]
+    element = _COMPUTED[plan.kv_dtype]
     return [
         _value("input_ids", int64, ["T"]),
         _value("pad_idx", int64, ["B", "S"]),
@@ -85,6 +111,7 @@ def _inputs(plan: Plan) -> list[ValueInfoProto]:
         _value("sin", element, ["rows", plan.rope.dims // 2]),
         _value("logit_idx", int64, ["R"]),
         *_caches(plan, "past"),
+        *_scales(plan),
     ]
 
 
@@ -95,9 +122,17 @@ def _outputs(plan: Plan) -> list[ValueInfoProto]:
 
 def _caches(plan: Plan, when: str) -> list[ValueInfoProto]:
     dims = ["B", plan.shape.kv_heads, "C", plan.shape.head_dim]
-    element = _ELEMENT[plan.kv_dtype]
+    element = _STORED[plan.kv_dtype]
     names = [f"{when}.{layer}.{side}" for layer in range(plan.shape.layers) for side in "kv"]
     return [_value(name, element, dims) for name in names]
+
+
+def _scales(plan: Plan) -> list[ValueInfoProto]:
+    if plan.kv_dtype is not KvDtype.INT8:
+        return []
+    dims = [1, plan.shape.kv_heads, 1, plan.shape.head_dim]
+    names = [f"{side}_scale.{layer}" for layer in range(plan.shape.layers) for side in "kv"]
+    return [_value(name, TensorProto.FLOAT, dims) for name in names]
 
 
 def _value(name: str, element: int, dims: list[Any]) -> ValueInfoProto:
@@ -110,26 +145,18 @@ class _Builder:
     def __init__(self, plan: Plan, out: Nodes) -> None:
         self._out = out
         self._plan = plan
+        self._products = Products(out, plan.activations)
         self._x = self._sum = ""
 
     def embed(self) -> None:
         """Look up the rows of the embedding and norm them for the first layer."""
-        shape, quantization = self._plan.shape, self._plan.quantization
-        attributes = {
-            "bits": quantization.head_bits,
-            "block_size": quantization.head_block,
-            "gather_axis": 0,
-            "quantize_axis": 2,
-        }
-        # The 3-D form reads the very initializer of the head; a Reshape of it would be a copy.
-        arrays = [self._out.external("embedding.values"), "input_ids"]
-        arrays.append(self._out.external("embedding.scales", trailing=True))
-        blocks = self._out.node("GatherBlockQuantized", arrays, "embedding.blocks", **attributes)
-        flat = self._out.rows_of(shape.hidden)
-        self._sum = self._out.node("Reshape", [blocks, flat], "embedding.out")
+        shape = self._plan.shape
+        self._sum = self._products.look_up(
+            "embedding", "input_ids", columns=shape.hidden, output="embedding.out"
+        )
         self._x = self._out.node(
             "SimplifiedLayerNormalization",
-            [self._sum, self._out.external("layers.0.attn_norm")],
+            [self._sum, self._norm("layers.0.attn_norm")],
             "layers.0.attn_norm.out",
             axis=-1,
             epsilon=shape.norm_eps,
@@ -139,29 +166,31 @@ class _Builder:
     def layer(self, number: int) -> None:
         """Add attention and feed-forward of one layer."""
         name = f"layers.{number}"
-        last = self._plan.shape.layers - 1
-        qkv = self._product(f"{name}.qkv", self._x)
-        attended = self._attention(number, qkv)
-        self._add_and_norm(f"{name}.ffn_norm", self._product(f"{name}.o", attended))
-        both = self._product(f"{name}.gate_up", self._x)
-        down = self._product(f"{name}.down", self._gated(name, both))
-        following = "norm" if number == last else f"layers.{number + 1}.attn_norm"
+        shape, product = self._plan.shape, self._products.product
+        attended = self._attention(number, product(f"{name}.qkv", self._x, columns=shape.hidden))
+        o = product(f"{name}.o", attended, columns=shape.heads * shape.head_dim)
+        self._add_and_norm(f"{name}.ffn_norm", o)
+        both = product(f"{name}.gate_up", self._x, columns=shape.hidden)
+        down = product(f"{name}.down", self._gated(name, both), columns=shape.intermediate)
+        is_last = number == shape.layers - 1
+        following = "norm" if is_last else f"layers.{number + 1}.attn_norm"
         self._add_and_norm(following, down)
 
     def finish(self) -> None:
         """Pick the tokens whose logits are wanted and multiply them with the head."""
         picked = self._out.node("Gather", [self._x, "logit_idx"], "picked", axis=0)
-        tied = "head.values" not in self._out.regions
-        weight = "embedding" if tied else "head"
-        self._product(weight, picked, output="logits")
+        is_own = any(f"head.{kind}" in self._out.regions for kind in ("values", "floats"))
+        weight, columns = "head" if is_own else "embedding", self._plan.shape.hidden
+        self._products.product(weight, picked, columns=columns, output="logits")
 
     def _attention(self, number: int, qkv: str) -> str:
         name, shape = f"layers.{number}.attention", self._plan.shape
         padded = self._out.node("Gather", [qkv, "pad_idx"], f"{name}.padded", axis=0)
         past = [f"past.{number}.{side}" for side in "kv"]
-        arrays = [self._cast(padded, _ELEMENT[self._plan.kv_dtype]), "", "", *past, "seqlens_k"]
-        # Unused inputs are empty names: 10 and 11, head sink and attention bias; 12-15, KV scales.
-        arrays += ["total_len", "cos", "sin", "position_ids", *[""] * 6, "query_seqlens"]
+        arrays = [self._cast(padded, _COMPUTED[self._plan.kv_dtype]), "", "", *past, "seqlens_k"]
+        arrays += ["total_len", "cos", "sin", "position_ids"]
+        # Unused inputs are empty names: 10 and 11, head sink and attention bias; 14 and 15.
+        arrays += ["", "", *self._kv_scales(number), "", "", "query_seqlens"]
         out = f"{name}.rows"
         node = helper.make_node(
             "GroupQueryAttention",
@@ -173,14 +202,25 @@ class _Builder:
             kv_num_heads=shape.kv_heads,
             do_rotary=1,
             rotary_interleaved=0,
+            **self._kv_quantization(),
         )
         self._out.nodes.append(node)
         wide = self._out.rows_of(shape.heads * shape.head_dim)
         flat = self._out.node("Reshape", [self._cast(out, TensorProto.FLOAT), wide], f"{name}.flat")
         return self._out.node("Gather", [flat, "unpad_idx"], f"{name}.packed", axis=0)
 
+    def _kv_scales(self, number: int) -> list[str]:
+        is_int8 = self._plan.kv_dtype is KvDtype.INT8
+        return [f"{side}_scale.{number}" if is_int8 else "" for side in "kv"]
+
+    def _kv_quantization(self) -> dict[str, Any]:
+        if self._plan.kv_dtype is not KvDtype.INT8:
+            return {}
+        kinds = {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL"}
+        return {**kinds, "kv_cache_bit_width": 8}
+
     def _cast(self, array: str, element: int) -> str:
-        if self._plan.kv_dtype is KvDtype.FP32:
+        if _COMPUTED[self._plan.kv_dtype] == TensorProto.FLOAT:
             return array
         return self._out.node("Cast", [array], f"{array}.cast", to=element)
 
@@ -198,7 +238,7 @@ class _Builder:
         outputs = [f"{norm}.out", "", "", f"{norm}.sum"]
         node = helper.make_node(
             "SkipSimplifiedLayerNormalization",
-            [self._sum, branch, self._out.external(norm)],
+            [self._sum, branch, self._norm(norm)],
             outputs[:1] if norm == "norm" else outputs,
             name=norm,
             domain=MICROSOFT,
@@ -207,5 +247,10 @@ class _Builder:
         self._out.nodes.append(node)
         self._x, self._sum = outputs[0], outputs[3]
 
-    def _product(self, weight: str, array: str, output: str = "") -> str:
-        return product(self._out, self._plan.quantization, weight, array, output)
+    def _norm(self, name: str) -> str:
+        region = self._out.regions.get(name)
+        hidden = self._plan.shape.hidden
+        if region is None or region.shape != (hidden,):
+            msg = f"{name}: {'missing' if region is None else list(region.shape)}, not [{hidden}]"
+            raise ModelError(msg)
+        return self._out.external(name)

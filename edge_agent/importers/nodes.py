@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,9 +56,16 @@ class Nodes:
         """Name the shape of rows with `columns` numbers each, as `Reshape` takes it."""
         return self.constant(f"rows_of.{columns}", np.array([-1, columns], np.int64))
 
-    def external(self, array: str, *, trailing: bool = False) -> str:
-        """Name an array of the weights file; `trailing` sees it with a last dimension of 1."""
-        name = f"{array}.trailing" if trailing else array
+    def external(self, array: str) -> str:
+        """Name an array of the weights file."""
+        return self._placed(array, array, self.regions[array].shape)
+
+    def external_rows(self, array: str) -> str:
+        """Name the same place in the file, seen as [rows, all of a row]: no second copy of it."""
+        rows, *row = self.regions[array].shape
+        return self._placed(f"{array}.rows", array, (rows, math.prod(row)))
+
+    def _placed(self, name: str, array: str, shape: tuple[int, ...]) -> str:
         if name in self._added:
             return name
         self._added.add(name)
@@ -65,7 +73,7 @@ class Nodes:
         tensor = TensorProto(
             name=name,
             data_type=helper.np_dtype_to_tensor_dtype(region.dtype),
-            dims=[*region.shape, 1] if trailing else region.shape,
+            dims=shape,
             data_location=TensorProto.EXTERNAL,
         )
         place = {"location": weights.FILE_NAME, "offset": region.offset, "length": region.num_bytes}
