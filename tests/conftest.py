@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import edge_agent
-from edge_agent.modelstore.card import cards_dir
+from edge_agent.modelstore.catalog import shipped_cards
 
 MODEL = "smollm2-135m-instruct"
 
@@ -46,7 +46,7 @@ def _is_current(stamp: Path) -> bool:
 def _makers() -> str:
     """Return a fingerprint of what shapes a package, so that a change of it makes a new one."""
     importers = Path(edge_agent.__file__).parent / "importers"
-    sources = sorted([*importers.glob("*.py"), *cards_dir().glob("*.yaml")])
+    sources = sorted([*importers.glob("*.py"), *shipped_cards().glob("*.yaml")])
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 

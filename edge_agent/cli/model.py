@@ -10,7 +10,7 @@ import msgspec
 
 from edge_agent import config
 from edge_agent.errors import EdgeError
-from edge_agent.modelstore.card import cards_dir, find_card, read_card, read_cards
+from edge_agent.modelstore.catalog import Catalog, catalog_of
 from edge_agent.modelstore.manifest import read_manifest
 from edge_agent.modelstore.progress import Progress
 from edge_agent.modelstore.pull import pull, remove
@@ -40,7 +40,7 @@ def run_pull(args: argparse.Namespace) -> int:
     """Prepare the model; with --json the last line of a failure is {"error": sentence}."""
     progress = Progress(sys.stderr, sys.stdout if args.json else None)
     try:
-        path = pull(args.name, store=_store(), cards=cards_dir(), progress=progress)
+        path = pull(args.name, store=_store(), catalog=_catalog(), progress=progress)
     except EdgeError as exc:
         progress.end_line()
         if args.json:
@@ -57,7 +57,7 @@ def run_list(_: argparse.Namespace) -> int:
         manifest = read_manifest(store.package(name))
         size = sum(file.bytes for file in manifest.files.values()) / _MB
         print(f"{name:<32} {size:8.1f} MB  here")
-    for card in read_cards(cards_dir()):
+    for card in _catalog().cards:
         if card.name not in store.names():
             print(f"{card.name:<32} {card.package_bytes / _MB:8.1f} MB  can be pulled")
     return 0
@@ -69,7 +69,7 @@ def run_show(args: argparse.Namespace) -> int:
     facts = (
         read_manifest(store.package(args.name))
         if args.name in store.names()
-        else read_card(find_card(args.name, cards_dir()))
+        else _catalog().entry(args.name)
     )
     print(msgspec.json.format(msgspec.json.encode(facts)).decode())
     return 0
@@ -103,6 +103,10 @@ def _add_verb(
     parser.add_argument("name", metavar="NAME", help="the model's name, as `list` shows it")
     parser.set_defaults(run=run)
     return parser
+
+
+def _catalog() -> Catalog:
+    return catalog_of(config.home_dir())
 
 
 def _store() -> ModelStore:

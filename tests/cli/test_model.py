@@ -11,6 +11,7 @@ import pytest
 
 from edge_agent.cli import main
 from edge_agent.cli import model as verb
+from edge_agent.modelstore.catalog import Catalog
 from tests.modelstore.tiny_source import TinySource, make_source
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TinySource:
     for name, value in made.environ.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("EDGE_AGENT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(verb, "cards_dir", lambda: made.cards)
+    monkeypatch.setattr(verb, "_catalog", lambda: Catalog(made.cards))
     return made
 
 

