@@ -1,4 +1,4 @@
-"""Compiles a GGUF file into a package directory, slab by slab; the model is never in memory whole.
+"""Compiles an open model into a package directory, slab by slab; it is never in memory whole.
 
 Writes into a directory of its own and brings every file to the disk; publishing is not its work.
 """
@@ -7,53 +7,73 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
+from tokenizers import Tokenizer
 
-from edge_agent.importers import compiler, graph, llama, quantize, tokenizer, weights
-from edge_agent.importers.gguf import GgufFile
+from edge_agent.errors import ModelError
+from edge_agent.importers import compiler, graph, weights
+from edge_agent.importers.precision import FLOAT_BITS, TOKEN_PRODUCTS, activations, storage
+from edge_agent.messages import Sampling
 from edge_agent.modelstore import manifest
 from edge_agent.modelstore.store import sha256, sync_directory
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from edge_agent.importers.llama import Layout
-    from edge_agent.modelstore.card import Card
+    from edge_agent.importers.source import Blocks, Model
+    from edge_agent.modelstore.card import Precision
 
 CHAT_TEMPLATE = "chat_template.jinja"
+TOKENIZER = "tokenizer.json"
 
 
-def import_gguf(source: Path, card: Card, package: Path) -> None:
-    """Write the package of `card` from the weights in `source` into the new directory `package`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """What a package is called, and what its model's own files do not say."""
+
+    name: str
+    family: str
+    licence: str
+    origin: str
+    """Where the weights are from, for people."""
+    stop_tokens: tuple[str, ...] = ()
+    """Tokens that end an answer, besides those the model names."""
+    sampling: Sampling = field(default_factory=Sampling)
+    """Goes before what the model recommends."""
+
+
+def write(model: Model, label: Label, asked: Precision, package: Path) -> None:
+    """Write the package of `model` into the new directory `package`.
 
     Raises:
-        ModelError: `source` is no model this version reads.
+        ModelError: a weight or a stop token is not what this version reads.
         OSError: disk full or the like.
     """
+    stop_token_ids = _stop_token_ids(model, label.stop_tokens)
+    quantization = _quantization(model, asked)
     package.mkdir()
-    with GgufFile(source) as gguf:
-        layout = llama.read_layout(gguf)
-        _write(package / tokenizer.FILE_NAME, tokenizer.tokenizer_json(gguf))
-        _write(package / CHAT_TEMPLATE, gguf.text("tokenizer.chat_template").encode())
-        stop_token_ids = tokenizer.stop_token_ids(gguf, card.stop_tokens)
-        regions = compiler.write_weights(gguf, layout, package / weights.FILE_NAME)
-    quantization = _quantization(regions)
-    graphs = _write_graphs(package, layout, quantization, regions)
+    _write(package / TOKENIZER, model.tokenizer)
+    _write(package / CHAT_TEMPLATE, model.chat_template.encode())
+    regions = compiler.write_weights(model, asked, package / weights.FILE_NAME)
+    graphs = _write_graphs(package, model, quantization, regions)
     facts = manifest.Manifest(
         format=manifest.FORMAT,
-        name=card.name,
-        family=card.family,
-        context=layout.context,
-        shape=layout.shape,
-        rope=layout.rope,
+        name=label.name,
+        family=label.family,
+        context=model.context,
+        shape=model.shape,
+        rope=model.rope,
         quantization=quantization,
         graphs=graphs,
         stop_token_ids=stop_token_ids,
-        sampling=card.sampling,
-        licence=card.licence,
-        source=f"{card.source.requirement} {card.source.member}",
+        sampling=_merged(label.sampling, model.sampling),
+        licence=label.licence,
+        source=label.origin,
         created=int(time.time()),
         files={path.name: _fingerprint(path) for path in sorted(package.iterdir())},
     )
@@ -61,33 +81,76 @@ def import_gguf(source: Path, card: Card, package: Path) -> None:
     sync_directory(package)
 
 
-def _quantization(regions: dict[str, weights.Region]) -> manifest.Quantization:
-    blobs = [region.shape[-1] for name, region in regions.items() if name.endswith(".values")]
-    return manifest.Quantization(
-        bits=min(blobs) * 8 // quantize.BLOCK,
-        block=quantize.BLOCK,
-        head_bits=quantize.BYTE,
-        head_block=quantize.BLOCK,
-        # One term gave 14 of 24 greedy answers of SmolLM2 that equal the float model's, two 22.
-        activation_terms=2,
+def _stop_token_ids(model: Model, stop_tokens: tuple[str, ...]) -> tuple[int, ...]:
+    tokenizer = Tokenizer.from_str(model.tokenizer.decode())
+    found = set(model.stop_token_ids)
+    for token in stop_tokens:
+        number = tokenizer.token_to_id(token)
+        if number is None:
+            msg = f"stop token {token!r} is not in the vocabulary"
+            raise ModelError(msg)
+        found.add(number)
+    if not found or not 0 <= min(found) <= max(found) < model.shape.vocab:
+        msg = f"stop tokens {sorted(found)}: none, or not of {model.shape.vocab} tokens"
+        raise ModelError(msg)
+    return tuple(sorted(found))
+
+
+def _quantization(model: Model, asked: Precision) -> manifest.Quantization:
+    """Sum up how the weights are stored: what most of them have."""
+    kinds = {product.name: storage(product, asked).blocks for product in model.products}
+    head = kinds["head"] if "head" in kinds else kinds["embedding"]
+    linears: Counter[Blocks | None] = Counter()
+    for product in model.products:
+        if product.name not in TOKEN_PRODUCTS:
+            linears[kinds[product.name]] += product.rows * product.columns
+    bits, block = _bits_and_block(linears.most_common(1)[0][0])
+    head_bits, head_block = _bits_and_block(head)
+    return msgspec.convert(
+        {
+            "bits": bits,
+            "block": block,
+            "head_bits": head_bits,
+            "head_block": head_block,
+            "activations": activations(model, asked),
+        },
+        manifest.Quantization,
     )
+
+
+def _bits_and_block(blocks: Blocks | None) -> tuple[int, int]:
+    return (FLOAT_BITS, 0) if blocks is None else (blocks.bits, blocks.block)
 
 
 def _write_graphs(
     package: Path,
-    layout: Layout,
+    model: Model,
     quantization: manifest.Quantization,
-    regions: dict[str, weights.Region],
+    regions: Mapping[str, weights.Region],
 ) -> dict[str, str]:
     names = {}
-    for kv_dtype in (graph.KvDtype.FP32,):
+    for kv_dtype in graph.KvDtype:
         plan = graph.Plan(
-            shape=layout.shape, rope=layout.rope, quantization=quantization, kv_dtype=kv_dtype
+            shape=model.shape,
+            rope=model.rope,
+            activations=quantization.activations,
+            kv_dtype=kv_dtype,
         )
         names[str(kv_dtype)] = f"decoder.{kv_dtype}.onnx"
-        model = graph.decoder(plan, regions)
-        _write(package / names[str(kv_dtype)], model.SerializeToString(deterministic=True))
+        encoded = graph.decoder(plan, regions).SerializeToString(deterministic=True)
+        _write(package / names[str(kv_dtype)], encoded)
     return names
+
+
+def _merged(first: Sampling, second: Sampling) -> Sampling:
+    """Return what `first` says, and what `second` says where that is silent."""
+    said = {
+        name: value
+        for sampling in (second, first)
+        for name, value in msgspec.structs.asdict(sampling).items()
+        if value is not None
+    }
+    return Sampling(**said)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -1,8 +1,7 @@
-"""Turns weights into the blocks MatMulNBits multiplies: 4 or 8 bits, 32 to a block, one scale each.
+"""Turns weights into the blocks MatMulNBits multiplies: 4 or 8 bits, one scale to a block.
 
-A weight is `scale * (value - centre)`, with centre 8 or 128, plus the `offset` of its block where
-there is one. Offsets are multiplied apart, with the sums of the activations of each block, so that
-blocks that are already quantized carry over exactly. Pure arithmetic on arrays.
+A weight is `scale * (value - centre)`, plus the `offset` of its block where there is one. The
+centre is 8 or 128, or the block's zero point where there are such. Pure arithmetic on arrays.
 """
 
 from __future__ import annotations
@@ -13,11 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from edge_agent.importers.arrays import F32, Raw
 
-    from edge_agent.importers.ggml_types import F32, Affine
-
-BLOCK = 32
 NIBBLE, BYTE = 4, 8  # bits
 
 
@@ -25,52 +21,64 @@ NIBBLE, BYTE = 4, 8  # bits
 class Packed:
     """Rows of blocks.
 
-    `values` uint8 [rows, blocks, 32 * bits / 8], of two nibbles the low one first; `scales` and
-    `offsets` float32 [rows, blocks].
+    `values` uint8 [rows, blocks, block * bits / 8], of two nibbles the low one first; `scales` and
+    `offsets` float32 [rows, blocks]; `zero_points` uint8 [rows, ceil(blocks * bits / 8)], packed
+    as values are. Offsets and zero points do not come together.
     """
 
     bits: int
-    values: NDArray[np.uint8]
+    values: Raw
     scales: F32
     offsets: F32 | None = None
+    zero_points: Raw | None = None
+
+    @property
+    def block(self) -> int:
+        """Weights to a block."""
+        return int(self.values.shape[-1]) * BYTE // self.bits
 
     def floats(self) -> F32:
-        """Return the weights, float32 [rows, blocks * 32]."""
-        values = self.values
-        if self.bits == NIBBLE:
-            values = np.stack([values & 15, values >> 4], axis=-1).reshape(
-                *self.scales.shape, BLOCK
-            )
-        weights = (values.astype(np.int16) - _centre(self.bits)) * self.scales[..., None]
+        """Return the weights, float32 [rows, blocks * block]."""
+        codes = unpack(self.values, self.bits).astype(np.float32)
+        weights = (codes - self._centres()) * self.scales[..., None]
         if self.offsets is not None:
-            weights = weights + self.offsets[..., None]
+            weights += self.offsets[..., None]
         return weights.reshape(len(weights), -1)
 
-
-def symmetric(weights: F32) -> Packed:
-    """Round floats [rows, columns] to 255 steps around zero; the error is at most half a step."""
-    blocks = weights.reshape(len(weights), -1, BLOCK)
-    scales = np.abs(blocks).max(axis=-1) / np.float32(127)
-    safe = np.where(scales > 0, scales, np.float32(1))
-    steps = np.rint(blocks / safe[..., None]).clip(-127, 127)
-    values = (steps + _centre(BYTE)).astype(np.uint8)
-    return Packed(bits=BYTE, values=values, scales=scales)
+    def _centres(self) -> F32:
+        """Return what is taken from the values, float32 [rows or 1, blocks or 1, 1]."""
+        if self.zero_points is None:
+            return np.full((1, 1, 1), centre(self.bits), np.float32)
+        points = unpack(self.zero_points, self.bits)[:, : self.scales.shape[1]]
+        return points.astype(np.float32)[..., None]
 
 
-def from_affine(blocks: Affine, *, bits: int) -> Packed:
-    """Carry over blocks `scale * q + offset`: the steps are kept, the weights are the same.
-
-    With 4 bits, `q` must be in 0..15.
-    """
-    if bits == NIBBLE:
-        values = (blocks.q[..., 0::2] | blocks.q[..., 1::2] << NIBBLE).astype(np.uint8)
-        # The kernel takes 8 from every value; the offset gives it back.
-        offsets = blocks.offset + np.float32(_centre(NIBBLE)) * blocks.scale
-        return Packed(bits=bits, values=values, scales=blocks.scale, offsets=offsets)
-    values = (blocks.q + _centre(BYTE)).astype(np.uint8)
-    return Packed(bits=bits, values=values, scales=blocks.scale, offsets=blocks.offset)
-
-
-def _centre(bits: int) -> int:
+def centre(bits: int) -> int:
     """Return what MatMulNBits takes from a value when it is given no zero points."""
-    return 1 << (bits - 1)
+    return {NIBBLE: 8, BYTE: 128}[bits]
+
+
+def pack(codes: Raw, bits: int) -> Raw:
+    """Return codes uint8 [..., an even number] as they are stored: two nibbles to a byte."""
+    if bits == BYTE:
+        return codes
+    return codes[..., 0::2] | codes[..., 1::2] << np.uint8(NIBBLE)
+
+
+def unpack(values: Raw, bits: int) -> Raw:
+    """Return the codes of stored values, uint8 [..., as many as there are]."""
+    if bits == BYTE:
+        return values
+    pairs = np.stack([values & np.uint8(15), values >> np.uint8(NIBBLE)], axis=-1)
+    return pairs.reshape(*values.shape[:-1], -1)
+
+
+def symmetric(weights: F32, *, bits: int, block: int) -> Packed:
+    """Round floats [rows, columns] to blocks of `bits` without offsets or zero points."""
+    blocks = weights.reshape(len(weights), -1, block)
+    most = centre(bits) - 1
+    scales = np.abs(blocks).max(axis=-1) / np.float32(most)
+    safe = np.where(scales > 0, scales, np.float32(1))
+    steps = np.rint(blocks / safe[..., None]).clip(-most, most)
+    codes = (steps + centre(bits)).astype(np.uint8)
+    return Packed(bits=bits, values=pack(codes, bits), scales=scales)

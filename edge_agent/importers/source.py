@@ -9,9 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from edge_agent.errors import ModelError
 from edge_agent.messages import Sampling
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from edge_agent.importers.arrays import F32
     from edge_agent.importers.quantize import Packed
     from edge_agent.modelstore.manifest import Rope, Shape
@@ -105,3 +108,68 @@ class Model:
     stop_token_ids: tuple[int, ...]
     sampling: Sampling = field(default_factory=Sampling)
     """What the model's own files recommend; a card's word goes before."""
+
+    @property
+    def num_weights(self) -> int:
+        """Weights of all products, an embedding that is also the head counted once."""
+        return sum(product.rows * product.columns for product in self.products)
+
+
+def product_shapes(shape: Shape) -> dict[str, tuple[int, int]]:
+    """Return [rows, columns] of each product of a decoder of `shape`, in order; `head` is last."""
+    hidden, wide = shape.hidden, shape.heads * shape.head_dim
+    shapes = {"embedding": (shape.vocab, hidden)}
+    for layer in range(shape.layers):
+        name = f"layers.{layer}"
+        shapes[f"{name}.qkv"] = (wide + 2 * shape.kv_heads * shape.head_dim, hidden)
+        shapes[f"{name}.o"] = (hidden, wide)
+        shapes[f"{name}.gate_up"] = (2 * shape.intermediate, hidden)
+        shapes[f"{name}.down"] = (hidden, shape.intermediate)
+    return {**shapes, "head": (shape.vocab, hidden)}
+
+
+def norm_names(shape: Shape) -> tuple[str, ...]:
+    """Return the names of all norms of a decoder of `shape`, in order."""
+    layers = range(shape.layers)
+    names = [f"layers.{layer}.{norm}" for layer in layers for norm in ("attn_norm", "ffn_norm")]
+    return (*names, "norm")
+
+
+def check(model: Model) -> None:
+    """Make sure that `model` has all weights of its shape, and no others.
+
+    Raises:
+        ModelError: a weight is missing, is one too many, or has other dimensions.
+    """
+    expected = product_shapes(model.shape)
+    found = {product.name: product for product in model.products}
+    if "head" not in found:  # it is the embedding
+        del expected["head"]
+    _check_names("product", [product.name for product in model.products], expected)
+    _check_names("norm", list(model.norms), norm_names(model.shape))
+    for name, (rows, columns) in expected.items():
+        if found[name].rows != rows:
+            raise _misfit(name, found[name].rows, columns, rows, columns)
+        for part in found[name].parts:
+            if part.columns != columns:
+                raise _misfit(part.name, part.rows, part.columns, part.rows, columns)
+    for part in model.norms.values():
+        if (part.rows, part.columns) != (1, model.shape.hidden):
+            raise _misfit(part.name, part.rows, part.columns, 1, model.shape.hidden)
+
+
+def _check_names(what: str, found: Sequence[str], expected: Iterable[str]) -> None:
+    if odd := sorted(set(found) ^ set(expected)):
+        msg = f"{what} {odd[0]} is {'unknown' if odd[0] in found else 'missing'}"
+        raise ModelError(msg)
+    if len(set(found)) < len(found):
+        msg = f"a {what} comes twice: {', '.join(sorted(found))}"
+        raise ModelError(msg)
+
+
+def _misfit(
+    name: str, rows: int, columns: int, expected_rows: int, expected_columns: int
+) -> ModelError:
+    return ModelError(
+        f"{name} is {rows} x {columns}, expected {expected_rows} x {expected_columns}"
+    )
