@@ -36,8 +36,8 @@ def write_weights(model: Model, asked: Precision, path: Path) -> dict[str, Regio
     """
     check(model)
     # Everything in one order, whatever the door's; and decided before anything is written.
-    order = list(product_shapes(model.shape))
-    products = sorted(model.products, key=lambda product: order.index(product.name))
+    place = {name: number for number, name in enumerate(product_shapes(model.shape))}
+    products = sorted(model.products, key=lambda product: place[product.name])
     kinds = [storage(product, asked) for product in products]
     with WeightsFile(path) as out:
         for name in norm_names(model.shape):

