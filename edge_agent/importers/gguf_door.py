@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from edge_agent.importers import gguf_llama, gguf_phi3, gguf_tokenizer
+from edge_agent.importers import gguf_llama, gguf_phi3, gguf_tokenizer, gguf_vocabulary
 from edge_agent.importers.gguf import GgufFile
 from edge_agent.importers.source import Model
 
@@ -35,13 +35,14 @@ def open_gguf(path: Path) -> Iterator[Model]:
             problem = f"architecture {architecture!r} is not read by this version; it reads {known}"
             gguf.refuse(problem)
         layout = read_layout(gguf)
+        vocabulary = gguf_vocabulary.read_vocabulary(gguf, layout.shape.vocab)
         yield Model(
             shape=layout.shape,
             rope=layout.rope,
             context=layout.context,
             products=layout.products,
             norms=layout.norms,
-            tokenizer=gguf_tokenizer.tokenizer_json(gguf),
-            chat_template=gguf.text("tokenizer.chat_template"),
-            stop_token_ids=gguf_tokenizer.stop_token_ids(gguf),
+            tokenizer=gguf_tokenizer.tokenizer_json(vocabulary),
+            chat_template=gguf_vocabulary.chat_template(gguf, vocabulary),
+            stop_token_ids=gguf_vocabulary.stop_token_ids(gguf, vocabulary),
         )

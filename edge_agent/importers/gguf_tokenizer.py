@@ -1,4 +1,4 @@
-"""Turns the vocabulary inside a GGUF file into the `tokenizer.json` of a package."""
+"""Writes the vocabulary of a GGUF file as the `tokenizer.json` of a package."""
 
 from __future__ import annotations
 
@@ -8,132 +8,66 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import Tokenizer
 
 from edge_agent.errors import ModelError
+from edge_agent.importers.pre_tokenizers import BYTE_LEVEL
 
 if TYPE_CHECKING:
-    from edge_agent.importers.gguf import GgufFile
-
-FILE_NAME = "tokenizer.json"
-
-_NORMAL, _CONTROL, _USER_DEFINED, _UNUSED = 1, 3, 4, 5
-_BYTE_LEVEL = {
-    "type": "ByteLevel",
-    "add_prefix_space": False,
-    "trim_offsets": True,
-    "use_regex": True,
-}
-# How each named pre-tokenizer of GGUF cuts text before merges; the names are the format's own.
-_PRE_TOKENIZERS: dict[str, dict[str, Any]] = {
-    "smollm": {
-        "type": "Sequence",
-        "pretokenizers": [{"type": "Digits", "individual_digits": True}, _BYTE_LEVEL],
-    },
-    "gpt-2": _BYTE_LEVEL,
-}
+    from edge_agent.importers.gguf_vocabulary import Added, Vocabulary
 
 
-def tokenizer_json(gguf: GgufFile) -> bytes:
-    """Return `tokenizer.json` of the byte-level BPE vocabulary in `gguf`, proven to load.
+def tokenizer_json(vocabulary: Vocabulary) -> bytes:
+    """Return the `tokenizer.json` of `vocabulary`, proven to load and to have its ids.
 
     Raises:
-        ModelError: another kind of vocabulary, or one that contradicts itself.
+        ModelError: it does not.
     """
-    if (model := gguf.text("tokenizer.ggml.model")) != "gpt2":
-        msg = f"tokenizer {model!r} is not read by this version; it reads 'gpt2' (byte-level BPE)"
-        raise ModelError(msg)
-    tokens = gguf.strings("tokenizer.ggml.tokens")
-    if (rows := gguf.tensor("token_embd.weight").rows) != len(tokens):
-        msg = f"the embedding has {rows} rows, the vocabulary {len(tokens)} tokens"
-        raise ModelError(msg)
-    kinds = gguf.integers("tokenizer.ggml.token_type")
-    if len(kinds) != len(tokens) or len(set(tokens)) != len(tokens):
-        msg = f"{len(tokens)} tokens, {len(set(tokens))} distinct, {len(kinds)} token types"
-        raise ModelError(msg)
     content = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": _added(tokens, kinds),
-        "normalizer": None,
-        "pre_tokenizer": _pre_tokenizer(gguf.text("tokenizer.ggml.pre")),
+        "added_tokens": [_added(token) for token in vocabulary.added],
+        "normalizer": vocabulary.pre_tokenizer.normalizer,
+        "pre_tokenizer": vocabulary.pre_tokenizer.definition,
         "post_processor": None,
-        "decoder": _BYTE_LEVEL,
-        "model": _bpe(tokens, gguf.strings("tokenizer.ggml.merges")),
+        "decoder": BYTE_LEVEL,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": vocabulary.pre_tokenizer.ignore_merges,
+            "vocab": vocabulary.ids,
+            "merges": vocabulary.merges,
+        },
     }
-    encoded = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
-    _prove(encoded, tokens)
-    return encoded
+    encoded = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    _prove(encoded, vocabulary)
+    return encoded.encode()
 
 
-def stop_token_ids(gguf: GgufFile) -> tuple[int, ...]:
-    """Return the ids that end an answer.
-
-    Raises:
-        ModelError: the end token is missing or not in the vocabulary.
-    """
-    num_tokens = len(gguf.strings("tokenizer.ggml.tokens"))
-    end = gguf.integer("tokenizer.ggml.eos_token_id")
-    if not 0 <= end < num_tokens:
-        gguf.refuse(f"end token {end} is not in the vocabulary of {num_tokens}")
-    return (end,)
-
-
-def _pre_tokenizer(name: str) -> dict[str, Any]:
-    if name not in _PRE_TOKENIZERS:
-        known = ", ".join(_PRE_TOKENIZERS)
-        msg = f"pre-tokenizer {name!r} is not known to this version; it knows {known}"
-        raise ModelError(msg)
-    return _PRE_TOKENIZERS[name]
-
-
-def _added(tokens: list[str], kinds: list[int]) -> list[dict[str, Any]]:
-    """Return the tokens that are matched whole, before any merge."""
-    return [
-        {
-            "id": number,
-            "content": token,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-            "special": kind == _CONTROL,
-        }
-        for number, (token, kind) in enumerate(zip(tokens, kinds, strict=True))
-        if kind in {_CONTROL, _USER_DEFINED}
-    ]
-
-
-def _bpe(tokens: list[str], merges: list[str]) -> dict[str, Any]:
-    vocabulary = {token: number for number, token in enumerate(tokens)}
-    pairs = [merge.split(" ") for merge in merges]
-    for pair in pairs:
-        if len(pair) != 2 or "".join(pair) not in vocabulary:  # noqa: PLR2004  # a pair
-            msg = f"merge {' '.join(pair)!r} does not make a token"
-            raise ModelError(msg)
+def _added(token: Added) -> dict[str, Any]:
     return {
-        "type": "BPE",
-        "dropout": None,
-        "unk_token": None,
-        "continuing_subword_prefix": None,
-        "end_of_word_suffix": None,
-        "fuse_unk": False,
-        "byte_fallback": False,
-        "ignore_merges": False,
-        "vocab": vocabulary,
-        "merges": pairs,
+        "id": token.id,
+        "content": token.text,
+        "single_word": False,
+        "lstrip": False,
+        "rstrip": token.takes_space,
+        "normalized": False,
+        "special": token.is_special,
     }
 
 
-def _prove(encoded: bytes, tokens: list[str]) -> None:
-    """Load what was written and compare it with the vocabulary, token by token."""
+def _prove(encoded: str, vocabulary: Vocabulary) -> None:
+    """Load what was written and compare its ids, token by token."""
     try:
-        tokenizer = Tokenizer.from_str(encoded.decode())
+        tokenizer = Tokenizer.from_str(encoded)
     except Exception as exc:  # the library raises nothing narrower
         msg = f"the tokenizer does not load: {exc}"
         raise ModelError(msg) from exc
-    if tokenizer.get_vocab_size() != len(tokens):
-        msg = f"the tokenizer has {tokenizer.get_vocab_size()} tokens, the file {len(tokens)}"
+    found = tokenizer.get_vocab(with_added_tokens=True)
+    if found != vocabulary.ids:
+        differing = sorted(set(found.items()) ^ set(vocabulary.ids.items()))
+        msg = f"the tokenizer gives other ids than the file, as to {differing[0]}"
         raise ModelError(msg)
-    for number, token in enumerate(tokens):
-        if tokenizer.id_to_token(number) != token:
-            msg = f"token {number} is {tokenizer.id_to_token(number)!r}, not {token!r}"
-            raise ModelError(msg)
