@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge_agent.errors import ModelError
+from edge_agent.importers import quantize
 from edge_agent.importers.quantize import Packed
 from edge_agent.importers.source import Blocks
 
@@ -75,31 +76,28 @@ def carried(kind: Kind) -> Blocks | None:
 
 
 def packed(kind: Kind, raw: Raw) -> Packed:
-    """Return the blocks of raw rows, uint8 [rows, row bytes], with the integers they were stored.
+    """Return the blocks of raw rows, uint8 [rows, row bytes], with the integers they have there.
 
-    A type with an offset counts from 0, ours from 8: what that moves goes into the offset, where
-    float32 may round the last bit of it.
+    A type with an offset counts from 0, ours from the centre: what that moves goes into the offset,
+    the last bit of which float32 may round.
 
     Raises:
         ModelError: a scale or an offset is infinity or NaN.
     """
-    blocks, form = _affine(kind, raw), _CARRIED[kind.name]
-    centre = 1 << (form.bits - 1)
-    if form.bits == 8:  # noqa: PLR2004  # bits
-        values = blocks.q.view(np.uint8) ^ np.uint8(centre)
-        return Packed(bits=8, values=values, scales=blocks.scale)
-    offsets = None
-    steps = blocks.q.view(np.uint8)
+    blocks, bits = _affine(kind, raw), _CARRIED[kind.name].bits
+    centre = quantize.centre(bits)
+    steps, offsets = blocks.q.view(np.uint8), None
     if blocks.offset is None:
-        steps = steps + np.uint8(centre)
+        steps = steps + np.uint8(centre)  # q is signed: two's complement wraps around
     else:
         offsets = blocks.offset + np.float32(centre) * blocks.scale
-    values = steps[..., 0::2] | steps[..., 1::2] << np.uint8(4)
-    return Packed(bits=4, values=values, scales=blocks.scale, offsets=offsets)
+    values = quantize.pack(steps, bits)
+    return Packed(bits=bits, values=values, scales=blocks.scale, offsets=offsets)
 
 
 def _affine(kind: Kind, raw: Raw) -> _Affine:
-    blocks = _AFFINE[kind.name](raw.reshape(len(raw), -1, kind.block_bytes))
+    with np.errstate(invalid="ignore"):  # infinity times zero is NaN, which is refused below
+        blocks = _AFFINE[kind.name](raw.reshape(len(raw), -1, kind.block_bytes))
     finite = np.isfinite(blocks.scale).all() and (
         blocks.offset is None or np.isfinite(blocks.offset).all()
     )

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from edge_agent.errors import ModelError
 from edge_agent.importers import gguf_header
-from edge_agent.importers.ggml_types import dense
+from edge_agent.importers.ggml_blocks import floats
 from edge_agent.importers.gguf import GgufFile
 from tests.importers.tiny_gguf import TinyModel, vocabulary
 
@@ -63,8 +63,10 @@ def test_everything_in_the_file_is_found(tiny: Path) -> None:
         for expected in oracle.tensors:
             found = ours.tensor(expected.name)
             raw = ours.rows(found, 0, found.rows)
-            floats = gguf.quants.dequantize(expected.data, expected.tensor_type)
-            np.testing.assert_array_equal(dense(found.kind, raw), floats.reshape(found.rows, -1))
+            expected_floats = gguf.quants.dequantize(expected.data, expected.tensor_type)
+            np.testing.assert_array_equal(
+                floats(found.kind, raw), expected_floats.reshape(found.rows, -1)
+            )
 
 
 @pytest.mark.parametrize(
