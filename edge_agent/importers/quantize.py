@@ -16,6 +16,19 @@ if TYPE_CHECKING:
 
 NIBBLE, BYTE = 4, 8  # bits
 
+# Which code the weight furthest from zero gets, in the scales that are tried: beyond the end it is
+# clipped and the others are finer. 7 and 8, 127 and 128 are where other quantizers put it, so that
+# what was quantized before comes back. Within 0.5 % of the least error of a search of 220 scales.
+_REACHES = {
+    NIBBLE: (8.0, 7.0, 7.5, 8.6, 9.5, 11.0),
+    BYTE: (127.0, 128.0, 119.0, 121.0, 123.0, 125.0),
+}
+_REFINEMENTS = 2
+# Small enough for the second-level cache, where it runs several times faster.
+_CHUNK_WEIGHTS = 1 << 16
+_LEAST_COUNT = 1e-3
+_TINY = np.float32(1e-30)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packed:
@@ -73,12 +86,88 @@ def unpack(values: Raw, bits: int) -> Raw:
     return pairs.reshape(*values.shape[:-1], -1)
 
 
-def symmetric(weights: F32, *, bits: int, block: int) -> Packed:
-    """Round floats [rows, columns] to blocks of `bits` without offsets or zero points."""
-    blocks = weights.reshape(len(weights), -1, block)
-    most = centre(bits) - 1
-    scales = np.abs(blocks).max(axis=-1) / np.float32(most)
-    safe = np.where(scales > 0, scales, np.float32(1))
-    steps = np.rint(blocks / safe[..., None]).clip(-most, most)
-    codes = (steps + centre(bits)).astype(np.uint8)
-    return Packed(bits=bits, values=pack(codes, bits), scales=scales)
+def symmetric(weights: F32, *, bits: int, block: int, importance: F32 | None = None) -> Packed:
+    """Round floats [rows, columns] to blocks with the scales that make the least squared error.
+
+    Errors of column j count `importance[j]` times (float32 [columns], not negative). Where the
+    weights are `scale * code` already, these codes come back. Columns must be whole blocks.
+    """
+    rows, columns = weights.shape
+    across = columns // block
+    values = np.empty((rows, across, block * bits // BYTE), np.uint8)
+    scales = np.empty((rows, across), np.float32)
+    step = max(1, _CHUNK_WEIGHTS // columns)
+    for start in range(0, rows, step):
+        some = weights[start : start + step].reshape(-1, block)
+        counts = None if importance is None else _counts(importance, len(some), block)
+        codes, chunk_scales = _fit(some, counts, bits)
+        values[start : start + step] = pack(codes, bits).reshape(-1, *values.shape[1:])
+        scales[start : start + step] = chunk_scales.reshape(-1, across)
+    return Packed(bits=bits, values=values, scales=scales)
+
+
+def _counts(importance: F32, num_blocks: int, block: int) -> F32:
+    """Return how much each weight of a chunk counts, float32 [block, num_blocks], 1 on average."""
+    mean = importance.mean(dtype=np.float64)
+    if mean <= 0:
+        return np.ones((block, num_blocks), np.float32)
+    # What the calibration never met may still come: nothing counts for nothing.
+    counts = np.maximum(importance / mean, _LEAST_COUNT).astype(np.float32).reshape(-1, block).T
+    return np.tile(counts, num_blocks // counts.shape[1])
+
+
+def _fit(blocks: F32, counts: F32 | None, bits: int) -> tuple[Raw, F32]:
+    """Return the codes uint8 [blocks, block] and the scales float32 [blocks] of some blocks.
+
+    The scale is signed, so that the weight furthest from zero meets the longer end of the codes.
+    Tried are scales that put it at, inside and beyond that end; the best is refined by turns:
+    nearest codes for the scale, then the scale of least squares for the codes, which is
+    sum(weight * code) / sum(code * code).
+    """
+    most, least = blocks.max(axis=1), blocks.min(axis=1)
+    furthest = np.where(most > -least, most, least)
+    furthest[furthest == 0] = 1  # a block of zeros
+    # A block is a column, so that sums run along rows; and is at most one, so that none overflows.
+    parts = np.ascontiguousarray(blocks.T)
+    parts /= furthest
+    fit = _Fit(parts, counts, bits)
+    best, most_explained = fit.scale(np.float32(-1 / _REACHES[bits][0]))
+    for reach in _REACHES[bits][1:]:
+        scale, explained = fit.scale(np.float32(-1 / reach))
+        is_better = explained > most_explained
+        np.copyto(best, scale, where=is_better)
+        np.copyto(most_explained, explained, where=is_better)
+    for _ in range(_REFINEMENTS):
+        best, _ = fit.scale(best)
+    return fit.codes().T, best * furthest
+
+
+class _Fit:
+    """Parts float32 [block, blocks], the largest of each block 1, and the codes tried last."""
+
+    def __init__(self, parts: F32, counts: F32 | None, bits: int) -> None:
+        self._parts = parts
+        self._counts = counts
+        self._counted = parts if counts is None else parts * counts
+        self._codes = np.empty_like(parts)
+        self._centre = np.float32(centre(bits))
+
+    def scale(self, scale: F32 | np.float32) -> tuple[F32, F32]:
+        """Take the nearest codes for `scale`; return the best scale for them.
+
+        And how much of the sum of squares it explains: the sum less the squared error.
+        """
+        codes = np.divide(self._parts, scale, out=self._codes)
+        np.rint(codes, out=codes)
+        np.clip(codes, -self._centre, self._centre - 1, out=codes)
+        counted = codes if self._counts is None else codes * self._counts
+        products = np.einsum("ij,ij->j", self._counted, codes)
+        squares = np.einsum("ij,ij->j", counted, codes)
+        np.maximum(squares, _TINY, out=squares)
+        best = products / squares
+        return best, best * products
+
+    def codes(self) -> Raw:
+        """Return the codes tried last as they are stored, uint8 [block, blocks]."""
+        self._codes += self._centre
+        return self._codes.astype(np.uint8)
