@@ -9,7 +9,7 @@ import json
 import shutil
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, TextIO
 
@@ -28,6 +28,7 @@ class Stage(StrEnum):
     DOWNLOAD = "download"
     IMPORT = "import"
     VERIFY = "verify"
+    PREPARE = "prepare"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,18 @@ class Sample:
     def fraction(self) -> float:
         """How much is done, 0 to 1."""
         return min(1.0, self.done_bytes / self.total_bytes) if self.total_bytes else 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What to know before a model is fetched. Programs read it as the first line."""
+
+    model: str
+    title: str
+    licence: str
+    source: str
+    download_bytes: int
+    package_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +105,15 @@ def sentence(sample: Sample) -> str:
     speed = "" if sample.bytes_per_s is None else f", {sample.bytes_per_s / _MB:.1f} MB/s"
     left = "" if sample.eta_s is None else f", {_clock(sample.eta_s)} left"
     return f"{sample.stage} {sample.fraction:.0%}, {done:.1f} of {total:.1f} MB{speed}{left}"
+
+
+def terms_sentence(terms: Terms) -> str:
+    """Return `terms` in words."""
+    fetched, package = terms.download_bytes / _MB, terms.package_bytes / _MB
+    return (
+        f"{terms.model}: {terms.title}, licence {terms.licence}, from {terms.source};"
+        f" about {fetched:.0f} MB to fetch for a package of {package:.0f} MB"
+    )
 
 
 def bar(sample: Sample, columns: int) -> str:
@@ -156,6 +178,13 @@ class Progress:
                 writer.offer(sample, now_s)
 
         return show
+
+    def show_terms(self, terms: Terms) -> None:
+        """Tell what is about to be fetched, and under which licence."""
+        self.say(terms_sentence(terms))
+        if self._programs is not None:
+            self._programs.write(f"{json.dumps(asdict(terms))}\n")
+            self._programs.flush()
 
     def say(self, text: str) -> None:
         """Write a line for people."""
