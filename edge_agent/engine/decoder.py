@@ -16,10 +16,12 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime as ort
 
 from edge_agent.engine.batch import pack
+from edge_agent.engine.heap import fresh_blocks
 from edge_agent.engine.kv_cache import KvArena, KvDtype, capacity_for
 from edge_agent.engine.kv_scales import read_kv_scales
 from edge_agent.engine.rope import rope_tables
 from edge_agent.errors import ModelError
+from edge_agent.modelstore.prepared import find_graph
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
     from edge_agent.engine.batch import Batch, Row
     from edge_agent.modelstore.manifest import Manifest
+    from edge_agent.modelstore.prepared import Graph
 
 
 def session_options(threads: int) -> ort.SessionOptions:
@@ -75,7 +78,8 @@ class Decoder:
         shape, dtype = manifest.shape, kv_dtype.stored
         capacity = capacity_for(shape, tokens=tokens, dtype=dtype)
         scales = _scale_inputs(package, manifest) if kv_dtype is KvDtype.INT8 else {}
-        self._session = _session(_graph_path(package, manifest, kv_dtype), threads)
+        self._graph = _graph(package, manifest, kv_dtype)
+        self._session = _session(self._graph.path, threads)
         self.arena = KvArena(shape, slots=slots, capacity=capacity, dtype=dtype)
         self.rope = rope_tables(manifest.rope, capacity=capacity, dtype=kv_dtype.computed)
         self.vocab = shape.vocab
@@ -125,7 +129,7 @@ class Decoder:
         return binding
 
 
-def _graph_path(package: Path, manifest: Manifest, kv_dtype: KvDtype) -> Path:
+def _graph(package: Path, manifest: Manifest, kv_dtype: KvDtype) -> Graph:
     name = manifest.graphs.get(kv_dtype)
     if name is None:
         known = ", ".join(manifest.graphs)
@@ -133,14 +137,15 @@ def _graph_path(package: Path, manifest: Manifest, kv_dtype: KvDtype) -> Path:
             f"{package}: no graph for a KV cache of {kv_dtype} (there is {known}); import it again"
         )
         raise ModelError(msg)
-    return package / name
+    return find_graph(package, manifest, name)
 
 
 def _session(graph: Path, threads: int) -> ort.InferenceSession:
     try:
-        return ort.InferenceSession(
-            str(graph), session_options(threads), providers=["CPUExecutionProvider"]
-        )
+        with fresh_blocks():
+            return ort.InferenceSession(
+                str(graph), session_options(threads), providers=["CPUExecutionProvider"]
+            )
     except Exception as exc:  # onnxruntime raises classes of its own, without a common base
         msg = f"{graph}: {exc}"
         raise ModelError(msg) from exc
