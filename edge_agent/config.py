@@ -121,6 +121,10 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     chunk_tokens: Annotated[
         int, Meta(ge=16, le=1024, description="prompt tokens computed in one step")
     ] = 128
+    kv_dtype: Annotated[
+        Literal["fp32", "fp16", "int8"],
+        Meta(description="the KV cache: fp16 takes half the memory of fp32, int8 a quarter"),
+    ] = "fp32"
     # More than slots x 8 waiting would not be answered within a usual client's patience.
     queue_requests: Annotated[
         int, Meta(ge=1, le=10_000, description="requests that may wait for a slot")

@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
         context=settings.engine.context,
         chunk_tokens=settings.engine.chunk_tokens,
         threads=compute_threads(settings),
+        kv_dtype=settings.engine.kv_dtype,
         queue_requests=1,
     )
     engine.submit(engine.prepare(_request(args)))

@@ -15,6 +15,7 @@ import numpy as np
 from edge_agent.engine.answer import Clock, Prepared, RunningAnswer
 from edge_agent.engine.batch import Row
 from edge_agent.engine.decoder import Decoder
+from edge_agent.engine.kv_cache import KvDtype
 from edge_agent.engine.scheduler import SlotState, plan
 from edge_agent.errors import Cancelled, Overloaded, PromptTooLong
 from edge_agent.messages import Accepted, Done, Failed, Sampling
@@ -47,9 +48,12 @@ class Engine:
         chunk_tokens: int,
         threads: int,
         queue_requests: int,
+        kv_dtype: str = KvDtype.FP32,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Load `package` with room for `slots` requests of at most `context` tokens each.
+
+        `kv_dtype` is a value of `KvDtype`.
 
         Raises:
             ModelError: the package cannot be loaded.
@@ -69,7 +73,14 @@ class Engine:
         self._holes = np.asarray(self._tokenizer.holes(manifest.shape.vocab), np.int64)
         # A row is checked with its padded chunk, so the caches reach one chunk past the context.
         tokens = self.context + chunk_tokens
-        self._decoder = Decoder(package, manifest, slots=slots, tokens=tokens, threads=threads)
+        self._decoder = Decoder(
+            package,
+            manifest,
+            slots=slots,
+            tokens=tokens,
+            threads=threads,
+            kv_dtype=KvDtype(kv_dtype),
+        )
         self._waiting: deque[tuple[Prepared, Clock]] = deque()
         self._running: dict[int, RunningAnswer] = {}
         self._told: list[tuple[str, Event]] = []

@@ -44,11 +44,6 @@ class KvDtype(StrEnum):
         return np.dtype("float16" if self is KvDtype.FP16 else "float32")
 
 
-def bytes_per_token(shape: Shape, kv_dtype: KvDtype) -> int:
-    """Return what one token costs in all caches together, bytes."""
-    return 2 * shape.layers * shape.kv_heads * shape.head_dim * kv_dtype.stored.itemsize
-
-
 def capacity_for(shape: Shape, *, tokens: int, dtype: DTypeLike) -> int:
     """Return the least capacity >= `tokens` at which a slot is a whole number of pages."""
     row_bytes = shape.kv_heads * shape.head_dim * np.dtype(dtype).itemsize

@@ -23,6 +23,7 @@ def engine_command(config: Config, package: Path) -> list[str]:
         "context": engine.context,
         "chunk-tokens": engine.chunk_tokens,
         "threads": threads,
+        "kv-dtype": engine.kv_dtype,
         # The router bounds what is inside; all of it may arrive before the first step gives slots.
         "queue-requests": engine.slots + engine.queue_requests,
         "log-level": config.daemon.log_level,

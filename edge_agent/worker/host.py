@@ -209,6 +209,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--package", type=Path, required=True)
     for name in ("link-fd", "slots", "context", "chunk-tokens", "threads", "queue-requests"):
         parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--kv-dtype", default="fp32")
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--log-format", choices=("text", "json"), default="text")
     args = parser.parse_args(argv)
@@ -225,6 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             context=args.context,
             chunk_tokens=args.chunk_tokens,
             threads=args.threads,
+            kv_dtype=args.kv_dtype,
             queue_requests=args.queue_requests,
         )
 
