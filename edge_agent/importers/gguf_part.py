@@ -70,7 +70,7 @@ class GgufPart:
             raise self._error(exc) from exc
 
     def _raw(self, start: int, stop: int) -> Raw:
-        if self.order is None or start == stop:
+        if self.order is None:
             return self.gguf.rows(self.tensor, start, stop)
         order = self.order[start:stop]
         first, last = int(order.min()), int(order.max())
