@@ -11,9 +11,11 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 from typing import TYPE_CHECKING
 
 from edge_agent.errors import ModelError, ModelNotFound
+from edge_agent.modelstore import prepared
 from edge_agent.modelstore.card import NAME_PATTERN
 from edge_agent.modelstore.manifest import File, Manifest, read_manifest
 from edge_agent.modelstore.progress import Progress, Stage
@@ -47,10 +49,8 @@ class ModelStore:
             ModelError: it is there, but its manifest or a file is not as it was published.
         """
         path = self._found(name)
-        for file, expected, actual_bytes in _files(path, read_manifest(path)):
-            if actual_bytes != expected.bytes:
-                msg = f"{file} has {actual_bytes} bytes, not {expected.bytes}; {_again(name)}"
-                raise ModelError(msg)
+        for _ in _files(path, read_manifest(path)):
+            pass  # each is of its size, or it raises
         return path
 
     def verify(self, name: str, progress: Progress) -> None:
@@ -114,7 +114,7 @@ class ModelStore:
 
 
 def check_files(package: Path, progress: Progress) -> None:
-    """Compare every file of `package` with the hash in its manifest.
+    """Compare every file of `package` with the hash in its manifest, and what was prepared here.
 
     Raises:
         ModelError: a file is missing, or is not what was written.
@@ -122,22 +122,26 @@ def check_files(package: Path, progress: Progress) -> None:
     manifest = read_manifest(package)
     show = progress.stage(Stage.VERIFY, sum(file.bytes for file in manifest.files.values()))
     done_bytes = 0
-    for file, expected, _ in _files(package, manifest):
-        found = sha256(file, _after(done_bytes, show))
+    for file, expected in _files(package, manifest):
+        found = sha256(file, _after(done_bytes, show), expected.bytes)
         if found != expected.sha256:
             msg = (
                 f"{file} is damaged: sha256 {found}, not {expected.sha256}; {_again(package.name)}"
             )
             raise ModelError(msg)
         done_bytes += expected.bytes
+    prepared.check(package, manifest, progress)
 
 
-def sha256(path: Path, report: Callable[[int], None]) -> str:
-    """Return the hash of the file at `path`; `report` gets the bytes read so far."""
+def sha256(path: Path, report: Callable[[int], None], num_bytes: int = sys.maxsize) -> str:
+    """Return the hash of the first `num_bytes` of the file at `path`, or of all of it.
+
+    `report` gets the bytes read so far.
+    """
     digest = hashlib.sha256()
     done_bytes = 0
     with path.open("rb") as file:
-        while block := file.read(_READ_BYTES):
+        while block := file.read(min(_READ_BYTES, num_bytes - done_bytes)):
             digest.update(block)
             done_bytes += len(block)
             report(done_bytes)
@@ -153,14 +157,25 @@ def sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def _files(package: Path, manifest: Manifest) -> Iterator[tuple[Path, File, int]]:
+def _files(package: Path, manifest: Manifest) -> Iterator[tuple[Path, File]]:
+    """Yield the files of `package`, each of the size it should have."""
     for name, expected in manifest.files.items():
         path = package / name
         try:
-            yield path, expected, path.stat().st_size
+            actual_bytes = path.stat().st_size
         except OSError as exc:
             msg = f"{path}: {exc.strerror}; {_again(package.name)}"
             raise ModelError(msg) from exc
+        if not _is_size(package, name, expected, actual_bytes):
+            msg = f"{path} has {actual_bytes} bytes, not {expected.bytes}; {_again(package.name)}"
+            raise ModelError(msg)
+        yield path, expected
+
+
+def _is_size(package: Path, name: str, expected: File, actual_bytes: int) -> bool:
+    if name == prepared.WEIGHTS:  # alone of all files it grows, when it is prepared
+        return prepared.explains(package, expected, actual_bytes)
+    return actual_bytes == expected.bytes
 
 
 def _after(done_bytes: int, show: Callable[[int], None]) -> Callable[[int], None]:
