@@ -117,6 +117,10 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Literal["auto"] | Annotated[int, Meta(ge=1, le=256)],
         Meta(description="compute threads; auto: cores this process may use"),
     ] = "auto"
+    # Costs disk, as much as the weights again or a bit more, and saves as much memory.
+    prepare: Annotated[
+        bool, Meta(description="pack weights for this machine once, before the first load")
+    ] = True
     # One chunk is the longest a running answer waits for a neighbour's prompt.
     chunk_tokens: Annotated[
         int, Meta(ge=16, le=1024, description="prompt tokens computed in one step")

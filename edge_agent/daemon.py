@@ -26,7 +26,7 @@ from edge_agent.serving.router import Router
 from edge_agent.transports.http.server import HttpServer
 from edge_agent.transports.mqtt.client import MqttClient
 from edge_agent.worker.command import engine_command
-from edge_agent.worker.preparation import Preparation, pull_command
+from edge_agent.worker.preparation import Preparation, prepare_command, pull_command
 from edge_agent.worker.standing import Standing
 from edge_agent.worker.supervisor import Supervisor
 
@@ -64,7 +64,13 @@ async def run(config: Config, home: Path, observer: Observer) -> None:
     """
     standing = Standing(State.LOADING, "starting")
     find = ModelStore(home).package
-    preparation = Preparation(find, config.model, standing, pull=pull_command(config.model))
+    preparation = Preparation(
+        find,
+        config.model,
+        standing,
+        pull=pull_command(config.model),
+        prepare=prepare_command if config.engine.prepare else None,
+    )
 
     async def find_engine() -> EngineSource:
         package = await preparation.package()

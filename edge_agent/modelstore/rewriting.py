@@ -141,7 +141,7 @@ def _lock(fd: int, package: Path) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        msg = f"{package}: its prepared weights are in use by a running engine; stop that first"
+        msg = f"{package}: prepared weights are in use by another process, and not made anew now"
         raise ModelError(msg) from None
 
 

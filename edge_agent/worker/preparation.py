@@ -1,6 +1,7 @@
-"""Sees to it that the model package is here: finds it, or has a child process pull it.
+"""Sees to it that the model package is here and prepared for this machine, by child processes.
 
-A failed pull is tried again, ever more slowly: a gateway may get its network hours later.
+A failed pull is tried again, ever more slowly: a gateway may get its network hours later. What
+cannot be prepared is served all the same, from the heap.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 
 from edge_agent.errors import ModelError, ModelNotFound
 from edge_agent.modelstore.leash import leashed
-from edge_agent.modelstore.progress import Sample, sentence
+from edge_agent.modelstore.progress import Sample, Stage, Terms, sentence
 from edge_agent.ops.health import State
 from edge_agent.worker.backoff import wait_s
 
@@ -29,12 +30,12 @@ logger = logging.getLogger(__name__)
 
 FIRST_RETRY_S = 5.0
 LONGEST_RETRY_S = 300.0
-# A pull that is told to end has nothing to save; it resumes from what is on disk.
+# A child that is told to end has nothing to save; the next resumes from what is on disk.
 EXIT_LIMIT_S = 3.0
 
 
 class _Trouble(msgspec.Struct, frozen=True):
-    """The last line of a pull that failed."""
+    """The last line of a command that failed."""
 
     error: str
 
@@ -49,19 +50,33 @@ class Preparation:
         standing: Standing,
         *,
         pull: Sequence[str],
+        prepare: Callable[[str], Sequence[str]] | None,
     ) -> None:
         """Have `find` look for package `name`; `pull` is a command that brings it.
 
-        `find` raises ModelNotFound or ModelError. The command reports in JSON lines on its
-        standard output.
+        `find` raises ModelNotFound or ModelError. `prepare` makes the command that packs the
+        weights of a package for this machine, unless they are; None leaves them. Both commands
+        report in JSON lines on their standard output.
         """
         self._find = find
         self._name = name
         self._standing = standing
         self._pull = pull
+        self._prepare = prepare
 
     async def package(self) -> Path:
-        """Return the package's directory once it is there, however long that takes."""
+        """Return the package's directory once it is there, however long that takes.
+
+        It is prepared then, if it can be.
+        """
+        path = await self._find_or_pull()
+        if self._prepare is not None:
+            problem = await self._run("prepare", self._prepare(path.name))
+            if problem is not None:
+                logger.warning("weights not prepared, they go to the heap reason=%s", problem)
+        return path
+
+    async def _find_or_pull(self) -> Path:
         failures = 0
         while True:
             try:
@@ -87,12 +102,16 @@ class Preparation:
         """Pull once; return None when the package is published, else what went wrong."""
         logger.info("model is not here, pulling it model=%s", self._name)
         self._standing.change(State.PREPARING, f"pulling {self._name}")
+        return await self._run("pull", self._pull)
+
+    async def _run(self, verb: str, command: Sequence[str]) -> str | None:
+        """Run `command` to its end; return None when it succeeds, else what went wrong."""
         try:
             process = await asyncio.create_subprocess_exec(
-                *leashed(list(self._pull)),
+                *leashed(list(command)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
-                # Ctrl-C is for the daemon, which ends the pull itself.
+                # Ctrl-C is for the daemon, which ends the child itself.
                 process_group=0,
             )
         except OSError as exc:
@@ -102,7 +121,7 @@ class Preparation:
             code = await process.wait()
         finally:
             await _end(process)
-        return None if code == 0 else trouble or f"`edge-agent model pull` ended with {code}"
+        return None if code == 0 else trouble or f"`edge-agent model {verb}` ended with {code}"
 
     async def _follow(self, process: asyncio.subprocess.Process) -> str | None:
         """Show the progress that `process` reports; return its last word if that is an error."""
@@ -114,8 +133,14 @@ class Preparation:
             except msgspec.DecodeError:
                 trouble = _trouble(line)
             else:
-                self._standing.change(State.PREPARING, sentence(sample))
+                self._show(sample)
         return trouble
+
+    def _show(self, sample: Sample) -> None:
+        # A package that is here is only looked at, once more, before every load.
+        is_check = sample.stage is Stage.VERIFY and self._standing.state is State.LOADING
+        state = State.LOADING if is_check else State.PREPARING
+        self._standing.change(state, sentence(sample))
 
 
 def pull_command(name: str) -> list[str]:
@@ -123,11 +148,25 @@ def pull_command(name: str) -> list[str]:
     return [sys.executable, "-m", "edge_agent", "model", "pull", name, "--json"]
 
 
-def _trouble(line: bytes) -> str:
+def prepare_command(name: str) -> list[str]:
+    """Return the command that prepares model `name` and reports in JSON lines."""
+    return [sys.executable, "-m", "edge_agent", "model", "prepare", name, "--json"]
+
+
+def _trouble(line: bytes) -> str | None:
+    """Return what went wrong, unless `line` only tells the terms of the model."""
     try:
         return msgspec.json.decode(line, type=_Trouble).error
     except msgspec.DecodeError:
-        return line.decode(errors="replace").strip()
+        return None if _is_terms(line) else line.decode(errors="replace").strip()
+
+
+def _is_terms(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line, type=Terms)
+    except msgspec.DecodeError:
+        return False
+    return True
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -15,6 +15,7 @@ from edge_agent.worker.preparation import Preparation
 from edge_agent.worker.standing import Standing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 PATIENCE_S = 20.0
@@ -27,13 +28,22 @@ PROGRESS = (
 class Story:
     """A preparation and every standing it went through."""
 
-    def __init__(self, home: Path, script: str) -> None:
+    def __init__(self, home: Path, script: str, prepare: str | None = None) -> None:
         self.standing = Standing(State.LOADING, "starting")
         self.told: list[tuple[State, str]] = []
         self.standing.listen(lambda state, detail: self.told.append((state, detail)))
         pull = [sys.executable, "-c", script, str(home)]
         self._home = home
-        self.preparation = Preparation(self._find, "tiny", self.standing, pull=pull)
+        self.preparation = Preparation(
+            self._find,
+            "tiny",
+            self.standing,
+            pull=pull,
+            prepare=None if prepare is None else self._command(prepare),
+        )
+
+    def _command(self, script: str) -> Callable[[str], list[str]]:
+        return lambda name: [sys.executable, "-c", script, str(self._home), name]
 
     def _find(self, name: str) -> Path:
         if (self._home / "damaged").exists():
@@ -123,3 +133,46 @@ async def test_a_stop_ends_the_pull(tmp_path: Path) -> None:
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting  # returns only when the process is reaped
+
+
+SAMPLE = (
+    '{{"stage": "{stage}", "done_bytes": 5000000, "total_bytes": 10000000,'
+    ' "bytes_per_s": null, "eta_s": null}}'
+)
+
+
+async def test_a_package_is_prepared_under_its_own_name_and_progress_is_told(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "tiny").touch()
+    sample = SAMPLE.format(stage="prepare")
+    script = f"import sys; print('{sample}'); assert sys.argv[2] == 'tiny'"
+    story = Story(tmp_path, "raise SystemExit(1)", prepare=script)
+
+    assert await story.package() == tmp_path / "tiny"
+    assert story.told == [(State.PREPARING, "prepare 50%, 5.0 of 10.0 MB")]
+
+
+async def test_a_check_of_what_is_prepared_is_part_of_loading(tmp_path: Path) -> None:
+    (tmp_path / "tiny").touch()
+    script = f"print('{SAMPLE.format(stage='verify')}')"
+    story = Story(tmp_path, "raise SystemExit(1)", prepare=script)
+
+    assert await story.package() == tmp_path / "tiny"
+    assert story.told == [(State.LOADING, "verify 50%, 5.0 of 10.0 MB")]
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [('{"error": "disk full"}', "disk full"), ("", "`edge-agent model prepare` ended with 1")],
+)
+async def test_a_package_that_cannot_be_prepared_is_served_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, word: str, told: str
+) -> None:
+    (tmp_path / "tiny").touch()
+    script = f"print({word!r}, end=''); raise SystemExit(1)"
+    story = Story(tmp_path, "raise SystemExit(1)", prepare=script)
+
+    assert await story.package() == tmp_path / "tiny"
+    assert story.failures == []
+    assert caplog.messages == [f"weights not prepared, they go to the heap reason={told}"]
