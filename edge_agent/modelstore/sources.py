@@ -32,6 +32,8 @@ class HfSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     """Where in the repository the files are; None: at its root."""
     files: Annotated[tuple[FilePattern, ...], Meta(min_length=1, max_length=100)]
     """Names or patterns; each must match a file. One plain name is the model, else all of them."""
+    optional: tuple[FileName, ...] = ()
+    """Names of files that are fetched too if they are there."""
     bytes: Bytes
     """About how much is fetched; for the check of free disk before the hub is asked."""
     hashes: dict[FileName, File] = {}

