@@ -84,7 +84,7 @@ def _checked(content: bytes, vocab: int) -> HfTokenizer:
     if definition.get("truncation") or definition.get("padding"):
         definition |= {"truncation": None, "padding": None}
         content = json.dumps(definition, ensure_ascii=False, separators=(",", ":")).encode()
-    return HfTokenizer(content=content, ids=ids, checked=Tokenizer(definition))
+    return HfTokenizer(content=content, ids=ids, checked=Tokenizer(content))
 
 
 def _ids(definition: Mapping[str, Any], vocab: int) -> dict[str, int]:

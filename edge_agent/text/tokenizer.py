@@ -6,17 +6,54 @@ tokens at all, and control tokens enter as ids, put there by whoever renders the
 
 from __future__ import annotations
 
-import json
 import re
-from typing import TYPE_CHECKING, Any
+from array import array
+from typing import TYPE_CHECKING
 
+import msgspec
 import tokenizers
+from msgspec import Raw, Struct
 
 from edge_agent.errors import ModelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+
+# The largest vocabularies have 256,000; an id far beyond is damage, and would be allocated for.
+_MOST_TOKENS = 1 << 20
+
+
+class AddedToken(Struct, frozen=True):
+    """A token that is found in text before any merge; control tokens are such.
+
+    `lstrip` and `rstrip`: the white space before or after it belongs to it.
+    """
+
+    id: int
+    content: str
+    lstrip: bool = False
+    rstrip: bool = False
+
+
+class _Kind(Struct):
+    """What decides whether a definition can be read at all."""
+
+    type: str | None = None
+
+
+class _Vocabulary(Struct):
+    """The one part of the model that Python looks at; merges stay text."""
+
+    vocab: dict[str, int]
+
+
+class _Definition(Struct):
+    """The parts of a `tokenizer.json` that are looked at."""
+
+    model: Raw
+    decoder: _Kind | None = None
+    added_tokens: list[AddedToken] = []
 
 
 def byte_alphabet() -> dict[int, int]:
@@ -32,44 +69,43 @@ def byte_alphabet() -> dict[int, int]:
 class Tokenizer:
     """One model's vocabulary, ready to use from several threads."""
 
-    def __init__(self, definition: dict[str, Any]) -> None:
+    def __init__(self, definition: bytes) -> None:
         """Build from the content of a `tokenizer.json`.
 
         Raises:
-            ModelError: it is not a byte-level BPE.
+            ModelError: it is damaged, not a byte-level BPE, or makes control tokens of plain text.
         """
-        model, decoder = definition.get("model", {}), definition.get("decoder") or {}
-        if model.get("type") != "BPE" or decoder.get("type") != "ByteLevel":
-            msg = f"tokenizer is {model.get('type')}/{decoder.get('type')}, not byte-level BPE"
-            raise ModelError(msg)
-        self.control: Mapping[str, int] = {
-            token["content"]: token["id"] for token in definition.get("added_tokens", [])
-        }
-        self._bytes = _token_bytes(model["vocab"], self.control)
-        self._control_pattern = re.compile(
-            "|".join(re.escape(text) for text in sorted(self.control, key=len, reverse=True))
-            or r"(?!)"  # no control tokens: nothing ever matches
-        )
-        plain = definition | {"added_tokens": [], "post_processor": None}
         try:
-            self._plain = tokenizers.Tokenizer.from_str(json.dumps(plain))
+            vocab, added = _read(definition)
+            parts = msgspec.json.decode(definition, type=dict[str, Raw])
+        except msgspec.DecodeError as exc:
+            msg = f"tokenizer: {exc}"
+            raise ModelError(msg) from exc
+        self.control: Mapping[str, int] = {token.content: token.id for token in added}
+        self._pieces = _Pieces(vocab, added)
+        del vocab  # 25 MB of strings, before the library takes its own
+        self._added = sorted(added, key=lambda token: len(token.content), reverse=True)
+        self._pattern = _control_pattern(self._added)
+        plain = parts | {"added_tokens": Raw(b"[]"), "post_processor": Raw(b"null")}
+        try:
+            self._plain = tokenizers.Tokenizer.from_buffer(msgspec.json.encode(plain))
         except Exception as exc:  # the library raises nothing more precise
             msg = f"tokenizer: {exc}"
             raise ModelError(msg) from exc
+        self._prove_plain()
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:
         """Read a `tokenizer.json`.
 
         Raises:
-            ModelError: unreadable, not JSON, or not a byte-level BPE.
+            ModelError: unreadable, or as the constructor says.
         """
         try:
-            definition = json.loads(path.read_bytes())
-        except (OSError, ValueError) as exc:
+            return cls(path.read_bytes())
+        except (OSError, ModelError) as exc:
             msg = f"{path}: {exc}"
             raise ModelError(msg) from exc
-        return cls(definition)
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of `text` as plain text, whatever it looks like."""
@@ -80,34 +116,82 @@ class Tokenizer:
     def split_control(self, text: str) -> Iterator[str | int]:
         """Yield `text` cut at the control tokens that stand in it: text, id, text and so on.
 
-        Only for text that we or the package wrote.
+        White space that belongs to them is gone. Only for text that we or the package wrote.
         """
         end = 0
-        for match in self._control_pattern.finditer(text):
+        for match in self._pattern.finditer(text):
             yield text[end : match.start()]
-            yield self.control[match.group()]
+            yield self._added[(match.lastindex or 0) - 1].id
             end = match.end()
         yield text[end:]
 
     def holes(self, vocab_size: int) -> list[int]:
         """Return the ids below `vocab_size` that no token has; a model must not choose them."""
-        known = len(self._bytes)
-        return [i for i in range(vocab_size) if i >= known or self._bytes[i] is None]
+        return [i for i in range(vocab_size) if not self._pieces.has(i)]
 
     def bytes_of(self, token_id: int) -> bytes:
         """Return the text bytes of a token; control tokens and holes have none."""
-        piece = self._bytes[token_id] if token_id < len(self._bytes) else None
-        return piece or b""
+        return self._pieces[token_id]
+
+    def _prove_plain(self) -> None:
+        """Refuse a vocabulary whose merges lead to a control token."""
+        control = set(self.control.values())
+        for text in self.control:
+            if not control.isdisjoint(self.encode(text)):
+                msg = f"tokenizer: plain text {text!r} becomes a control token"
+                raise ModelError(msg)
 
 
-def _token_bytes(vocab: Mapping[str, int], control: Mapping[str, int]) -> Sequence[bytes | None]:
-    """Return the bytes of every token by id, `None` where an id has no token."""
-    alphabet = byte_alphabet()
-    highest = max([*vocab.values(), *control.values()], default=-1)
-    table: list[bytes | None] = [None] * (highest + 1)
-    for token, token_id in vocab.items():
-        if token not in control:
-            table[token_id] = token.translate(alphabet).encode("latin-1", errors="ignore")
-    for token_id in control.values():
-        table[token_id] = b""
-    return table
+class _Pieces:
+    """The bytes of every token, end to end in one buffer: 200,000 objects would be 10 MB more."""
+
+    def __init__(self, vocab: Mapping[str, int], added: Sequence[AddedToken]) -> None:
+        """Lay out `vocab`; tokens in `added` are known and have no bytes.
+
+        Raises:
+            ModelError: an id is negative or absurdly high.
+        """
+        control = {token.content for token in added}
+        self._control = frozenset(token.id for token in added)
+        texts = sorted((token_id, text) for text, token_id in vocab.items() if text not in control)
+        ids = [*self._control, *(token_id for token_id, _ in texts)]
+        if ids and not 0 <= min(ids) <= max(ids) < _MOST_TOKENS:
+            msg = f"tokenizer: ids from {min(ids)} to {max(ids)}, the limit is {_MOST_TOKENS - 1}"
+            raise ModelError(msg)
+        alphabet = byte_alphabet()
+        buffer = bytearray()
+        self._ends = array("I", [0])
+        for token_id, text in texts:
+            self._ends.extend([len(buffer)] * (token_id + 1 - len(self._ends)))
+            buffer += text.translate(alphabet).encode("latin-1", errors="ignore")
+            self._ends.append(len(buffer))
+        self._buffer = bytes(buffer)
+
+    def __getitem__(self, token_id: int) -> bytes:
+        if token_id + 1 >= len(self._ends):
+            return b""
+        return self._buffer[self._ends[token_id] : self._ends[token_id + 1]]
+
+    def has(self, token_id: int) -> bool:
+        """Return whether an id has a token: no token of text is empty."""
+        return token_id in self._control or bool(self[token_id])
+
+
+def _read(definition: bytes) -> tuple[dict[str, int], list[AddedToken]]:
+    """Return the vocabulary of a definition and its added tokens."""
+    looked_at = msgspec.json.decode(definition, type=_Definition)
+    kind = msgspec.json.decode(looked_at.model, type=_Kind).type
+    decoder = looked_at.decoder.type if looked_at.decoder else None
+    if (kind, decoder) != ("BPE", "ByteLevel"):
+        msg = f"tokenizer is {kind}/{decoder}, not byte-level BPE"
+        raise ModelError(msg)
+    return msgspec.json.decode(looked_at.model, type=_Vocabulary).vocab, looked_at.added_tokens
+
+
+def _control_pattern(added: Sequence[AddedToken]) -> re.Pattern[str]:
+    """Return what finds the tokens, and the white space they take in: one group for each."""
+    space = (r"", r"\s*")
+    alternatives = [
+        f"({space[token.lstrip]}{re.escape(token.content)}{space[token.rstrip]})" for token in added
+    ]
+    return re.compile("|".join(alternatives) or r"(?!)")  # no tokens: nothing ever matches

@@ -1,5 +1,7 @@
 """Text is text: whatever a user writes, no control token comes out."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,7 +52,11 @@ def definition() -> dict[str, Any]:
     }
 
 
-TOKENIZER = Tokenizer(definition())
+def made(**parts: Any) -> Tokenizer:
+    return Tokenizer(json.dumps(definition() | parts).encode())
+
+
+TOKENIZER = made()
 
 
 def test_merges_apply() -> None:
@@ -80,11 +86,52 @@ def test_holes_are_the_ids_without_a_token() -> None:
     assert TOKENIZER.bytes_of(257) == b""
 
 
-def test_a_tokenizer_of_another_kind_is_refused_by_name() -> None:
-    with pytest.raises(ModelError, match="Unigram"):
-        Tokenizer({"model": {"type": "Unigram"}, "decoder": {"type": "Metaspace"}})
+def test_control_tokens_take_in_the_white_space_that_belongs_to_them() -> None:
+    tokens = [
+        {"id": 300, "content": "<|a|>", "rstrip": True},
+        {"id": 301, "content": "<|b|>", "lstrip": True},
+        {"id": 302, "content": "<|c|>"},
+    ]
+    parts = list(made(added_tokens=tokens).split_control("<|a|>\n x <|b|> y <|c|> "))
+
+    assert parts == ["", 300, "x", 301, " y ", 302, " "]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "tokenizer"),
+        (b"[]", "tokenizer"),
+        (b"{}", "model"),
+        (b'{"model": {"type": "Unigram"}, "decoder": {"type": "Metaspace"}}', "Unigram/Metaspace"),
+        (b'{"model": {"type": "BPE"}, "decoder": null}', "BPE/None"),
+        (b'{"model": {"type": "BPE"}, "decoder": {"type": "ByteLevel"}}', "vocab"),
+    ],
+)
+def test_what_is_no_byte_level_bpe_is_refused(content: bytes, problem: str) -> None:
+    with pytest.raises(ModelError, match=problem):
+        Tokenizer(content)
+
+
+@pytest.mark.parametrize("token_id", [-1, 1 << 20, 1 << 40])
+def test_ids_that_are_no_rows_are_refused(token_id: int) -> None:
+    with pytest.raises(ModelError, match="the limit is 1048575"):
+        made(model=definition()["model"] | {"vocab": {"a": token_id}})
 
 
 def test_a_damaged_definition_is_refused() -> None:
     with pytest.raises(ModelError, match="tokenizer"):
-        Tokenizer(definition() | {"pre_tokenizer": {"type": "ByteLevel"}})
+        made(pre_tokenizer={"type": "ByteLevel"})
+
+
+def test_a_vocabulary_whose_text_becomes_a_control_token_is_refused() -> None:
+    with pytest.raises(ModelError, match="plain text 'hi' becomes a control token"):
+        made(added_tokens=[{"id": 256, "content": "hi"}])
+
+
+def test_a_file_is_named_when_it_cannot_be_used(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.json", tmp_path / "empty.json"):
+        if path.stem == "empty":
+            path.touch()
+        with pytest.raises(ModelError, match=path.name):
+            Tokenizer.load(path)
