@@ -141,7 +141,10 @@ def tokenizer() -> dict[str, Any]:
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     characters = [chr(byte) for byte in printable]
     characters += [chr(256 + number) for number in range(256 - len(printable))]
-    vocabulary = [*characters, *("".join(pair) for pair in MERGES)]
+    vocabulary = {
+        token: number
+        for number, token in enumerate([*characters, *("".join(pair) for pair in MERGES)])
+    }
     return {
         "version": "1.0",
         "truncation": None,
@@ -159,7 +162,8 @@ def tokenizer() -> dict[str, Any]:
             "end_of_word_suffix": None,
             "fuse_unk": False,
             "byte_fallback": False,
-            "vocab": {token: number for number, token in enumerate(vocabulary)},
+            # Control tokens too, or the library would number them anew: their ids have holes.
+            "vocab": vocabulary | CONTROL,
             "merges": [" ".join(pair) for pair in MERGES],
         },
     }
