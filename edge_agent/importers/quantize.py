@@ -28,6 +28,7 @@ _REFINEMENTS = 2
 _CHUNK_WEIGHTS = 1 << 16
 _LEAST_COUNT = 1e-3
 _TINY = np.float32(1e-30)
+_ANY_SCALE = np.float32(-1)  # of blocks that are all zeros
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +90,8 @@ def unpack(values: Raw, bits: int) -> Raw:
 def symmetric(weights: F32, *, bits: int, block: int, importance: F32 | None = None) -> Packed:
     """Round floats [rows, columns] to blocks with the scales that make the least squared error.
 
-    Errors of column j count `importance[j]` times (float32 [columns], not negative). Where the
-    weights are `scale * code` already, these codes come back. Columns must be whole blocks.
+    Errors of column j count `importance[j]` times (float32 [columns], not negative). Where
+    weights are `scale * code` already, they come back. Columns must be whole blocks.
     """
     rows, columns = weights.shape
     across = columns // block
@@ -138,7 +139,7 @@ def _fit(blocks: F32, counts: F32 | None, bits: int) -> tuple[Raw, F32]:
         np.copyto(best, scale, where=is_better)
         np.copyto(most_explained, explained, where=is_better)
     for _ in range(_REFINEMENTS):
-        best, _ = fit.scale(best)
+        best, _ = fit.scale(np.where(best == 0, _ANY_SCALE, best))
     return fit.codes().T, best * furthest
 
 
