@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# Texts of a hostile file may be megabytes long; a problem that quotes them is to stay a sentence.
+_MAX_PROBLEM_CHARS = 400
+
 
 class GgufFile:
     """An open GGUF file; metadata accessors raise ModelError for what is missing or mistyped.
@@ -59,7 +62,8 @@ class GgufFile:
 
     def refuse(self, problem: str) -> NoReturn:
         """Raise the ModelError that this file has `problem`."""
-        msg = f"{self.name}: {problem}"
+        end = "" if len(problem) <= _MAX_PROBLEM_CHARS else "…"
+        msg = f"{self.name}: {problem[:_MAX_PROBLEM_CHARS]}{end}"
         raise ModelError(msg)
 
     def tensor(self, name: str) -> Tensor:

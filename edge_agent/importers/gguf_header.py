@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 # Bounds far above any real model, low enough that hostile counts cost nothing.
 MAX_TENSORS = 1 << 16
 MAX_KEYS = 1 << 12
-MAX_ARRAY = 1 << 22
+MAX_ARRAY = 1 << 20
 MAX_DIMS = 4
+MAX_NAME_BYTES = 1 << 10
 MAX_WEIGHTS = 1 << 40
 # Metadata and tensor list together; a vocabulary of 200,000 with its merges takes about 11 MB.
 MAX_HEADER_BYTES = 1 << 26
@@ -128,8 +129,11 @@ class _Cursor:
         self.need(value * item_bytes)
         return value
 
-    def text(self) -> str:
-        size = self.count("bytes of text", MAX_HEADER_BYTES)
+    def name(self) -> str:
+        return self.text("bytes of name", MAX_NAME_BYTES)
+
+    def text(self, what: str = "bytes of text", limit: int = MAX_HEADER_BYTES) -> str:
+        size = self.count(what, limit)
         raw = self._data[self.position : self.position + size]
         self.position += size
         try:
@@ -147,7 +151,7 @@ class _Cursor:
 def _read_metadata(cursor: _Cursor, num_keys: int) -> dict[str, Value]:
     metadata: dict[str, Value] = {}
     for _ in range(num_keys):
-        key = cursor.text()
+        key = cursor.name()
         if key in metadata:
             msg = f"metadata key {key!r} comes twice"
             raise ModelError(msg)
@@ -184,7 +188,7 @@ def _number(key: str, kind: int) -> np.dtype[Any]:
 
 def _read_tensor(cursor: _Cursor) -> Tensor:
     """Read one entry of the tensor list; its offset still counts from the start of the weights."""
-    name = cursor.text()
+    name = cursor.name()
     num_dims = cursor.integer(_U32)
     if not 1 <= num_dims <= MAX_DIMS:
         msg = f"tensor {name!r} has {num_dims} dimensions"
