@@ -35,7 +35,7 @@ def open_hf(path: Path) -> Iterator[Model]:
         tokenizer = read_tokenizer(directory, config.shape.vocab)
         chat = HfChat(directory)
         template = chat.template()
-        ChatTemplate(template, tokenizer.checked)  # compiles, or says why not
+        ChatTemplate(template, tokenizer.tokenizer)  # compiles, or says why not
         yield Model(
             shape=config.shape,
             rope=config.rope,

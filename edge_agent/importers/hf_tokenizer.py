@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import tokenizers
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 
 from edge_agent.errors import ModelError
 from edge_agent.importers.directory import naming
-from edge_agent.importers.strict_json import parse_object
 from edge_agent.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -25,6 +23,7 @@ FILE_NAME = "tokenizer.json"
 MAX_BYTES = 48 << 20
 
 _Id = Annotated[int, Meta(ge=0, lt=1 << 32)]
+_NULL = Raw(b"null")
 
 
 class _Added(Struct, frozen=True):
@@ -35,17 +34,19 @@ class _Added(Struct, frozen=True):
 
 
 class _Model(Struct, frozen=True):
-    """The parts of the model section that are checked."""
+    """What we look at of the model; its merges are not made Python objects."""
 
     vocab: dict[str, _Id]
     dropout: float | None = None
 
 
 class _Definition(Struct, frozen=True):
-    """The parts of the file that are checked."""
+    """What we look at of the file."""
 
     model: _Model
     added_tokens: tuple[_Added, ...] = ()
+    truncation: Raw = _NULL
+    padding: Raw = _NULL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,47 +57,47 @@ class HfTokenizer:
     """A package's `tokenizer.json`: the file's own, unless that would cut or pad every text."""
     ids: Mapping[str, int]
     """Every token, the added ones too, with its id."""
-    checked: Tokenizer
+    tokenizer: Tokenizer
+    """What the engine will make of it."""
 
 
 def read_tokenizer(directory: Directory, vocab: int) -> HfTokenizer:
     """Read the tokenizer of a model whose embedding has `vocab` rows.
 
     Raises:
-        ModelError: missing, too large, not byte-level BPE, does not load, ids that contradict each
-            other or are not below `vocab`.
+        ModelError: missing, too large, not byte-level BPE, does not load, or has ids that
+            contradict each other or are not below `vocab`.
     """
     content = directory.read(FILE_NAME, limit_bytes=MAX_BYTES)
     with naming(FILE_NAME):
-        return _checked(content, vocab)
+        definition = _definition(content)
+        ids = _ids(definition, vocab)
+        # Left behind by training, where texts of a batch get one length. Here it would lose words.
+        if not definition.truncation == definition.padding == _NULL:
+            parts = msgspec.json.decode(content, type=dict[str, Raw])
+            content = msgspec.json.encode(parts | {"truncation": _NULL, "padding": _NULL})
+        return HfTokenizer(content=content, ids=ids, tokenizer=Tokenizer(content))
 
 
-def _checked(content: bytes, vocab: int) -> HfTokenizer:
+def _definition(content: bytes) -> _Definition:
     # First, because this refuses a wrong structure before Python objects are made of it.
     try:
         tokenizers.Tokenizer.from_buffer(content)
     except Exception as exc:  # the library raises nothing more precise
         msg = f"does not load: {exc}"
         raise ModelError(msg) from exc
-    definition = parse_object(content, "content")
-    ids = _ids(definition, vocab)
-    # Left behind by training, where texts of a batch get one length. Here it would lose words.
-    if definition.get("truncation") or definition.get("padding"):
-        definition |= {"truncation": None, "padding": None}
-        content = json.dumps(definition, ensure_ascii=False, separators=(",", ":")).encode()
-    return HfTokenizer(content=content, ids=ids, checked=Tokenizer(content))
-
-
-def _ids(definition: Mapping[str, Any], vocab: int) -> dict[str, int]:
     try:
-        checked = msgspec.convert(definition, _Definition)
-    except msgspec.ValidationError as exc:
+        return msgspec.json.decode(content, type=_Definition)
+    except msgspec.DecodeError as exc:
         raise ModelError(str(exc)) from exc
-    if checked.model.dropout:
-        msg = f"a dropout of {checked.model.dropout} makes every encoding a random one"
+
+
+def _ids(definition: _Definition, vocab: int) -> dict[str, int]:
+    if definition.model.dropout:
+        msg = f"a dropout of {definition.model.dropout} makes every encoding a random one"
         raise ModelError(msg)
-    tokens = dict(checked.model.vocab)
-    for added in checked.added_tokens:
+    tokens = definition.model.vocab
+    for added in definition.added_tokens:
         if tokens.setdefault(added.content, added.id) != added.id:
             msg = f"token {added.content!r} has the ids {tokens[added.content]} and {added.id}"
             raise ModelError(msg)
