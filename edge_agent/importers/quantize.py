@@ -125,11 +125,11 @@ def _fit(blocks: F32, counts: F32 | None, bits: int) -> tuple[Raw, F32]:
     nearest codes for the scale, then the scale of least squares for the codes, which is
     sum(weight * code) / sum(code * code).
     """
-    most, least = blocks.max(axis=1), blocks.min(axis=1)
-    furthest = np.where(most > -least, most, least)
-    furthest[furthest == 0] = 1  # a block of zeros
     # A block is a column, so that sums run along rows; and is at most one, so that none overflows.
     parts = np.ascontiguousarray(blocks.T)
+    most, least = parts.max(axis=0), parts.min(axis=0)
+    furthest = np.where(most > -least, most, least)
+    furthest[furthest == 0] = 1  # a block of zeros
     parts /= furthest
     fit = _Fit(parts, counts, bits)
     best, most_explained = fit.scale(np.float32(-1 / _REACHES[bits][0]))
