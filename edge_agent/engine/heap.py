@@ -28,13 +28,13 @@ def fresh_blocks() -> Iterator[None]:
     Only for loading: an engine that goes on so pays page faults for each large numpy array, a
     millisecond per sampled token of 200,064 logits. Other C libraries are left as they are.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallopt"):
         yield
         return
-    mallopt(_M_MMAP_THRESHOLD, _APART_BYTES)
+    libc.mallopt(_M_MMAP_THRESHOLD, _APART_BYTES)
     try:
         yield
     finally:
-        mallopt(_M_MMAP_THRESHOLD, _USUAL_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, 2 * _USUAL_BYTES)
+        libc.mallopt(_M_MMAP_THRESHOLD, _USUAL_BYTES)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2 * _USUAL_BYTES)
