@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 FILE_NAME = "weights.bin"
 # A page: regions can then be mapped, and dropped from memory, one by one.
 ALIGNMENT_BYTES = 4096
+# Written pages that are not on the disk yet cannot be dropped when memory is short.
+_UNSYNCED_LIMIT_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,7 @@ class WeightsFile:
 
     def __init__(self, path: Path) -> None:
         self.regions: dict[str, Region] = {}
-        self._end = 0
+        self._end = self._unsynced = 0
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
 
     def __enter__(self) -> Self:
@@ -68,6 +70,10 @@ class WeightsFile:
         while data:  # a write may be short near the end of a disk
             written = os.pwrite(self._fd, data, position)
             data, position = data[written:], position + written
+            self._unsynced += written
+        if self._unsynced >= _UNSYNCED_LIMIT_BYTES:
+            os.fdatasync(self._fd)
+            self._unsynced = 0
 
     def flush(self) -> None:
         """Bring everything to the disk."""

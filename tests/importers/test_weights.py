@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from edge_agent.importers import weights
 from edge_agent.importers.weights import ALIGNMENT_BYTES, WeightsFile
 
 if TYPE_CHECKING:
@@ -45,3 +47,18 @@ def test_rows_that_are_not_part_of_a_region_are_a_bug(
 
         with pytest.raises(ValueError, match="array"):
             out.write("array", row, rows)
+
+
+def test_what_is_not_on_the_disk_yet_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(weights, "_UNSYNCED_LIMIT_BYTES", 100)
+    monkeypatch.setattr(os, "fdatasync", lambda fd: synced.append(os.fstat(fd).st_size))
+
+    with WeightsFile(tmp_path / "weights.bin") as out:
+        out.reserve("array", np.uint8, (10, 40))
+        for row in range(10):
+            out.write("array", row, np.ones((1, 40), np.uint8))
+
+    assert synced == [120, 240, 360]
