@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import stat
 from typing import TYPE_CHECKING
 
 from edge_agent.errors import ModelError
+from edge_agent.importers.genai import open_genai
+from edge_agent.importers.gguf_door import open_gguf
+from edge_agent.importers.hf import open_hf
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -28,27 +32,28 @@ def open_model(path: Path) -> AbstractContextManager[Model]:
     try:
         if path.is_dir():
             return _open_directory(path)
-        with path.open("rb") as file:
-            magic = file.read(len(_GGUF_MAGIC))
+        if _is_gguf(path):
+            return open_gguf(path)
     except OSError as exc:
         raise ModelError(str(exc)) from exc
-    if magic != _GGUF_MAGIC:
-        msg = f"{path}: no model: {_READ}"
-        raise ModelError(msg)
-    from edge_agent.importers.gguf_door import open_gguf  # noqa: PLC0415
-
-    return open_gguf(path)
+    raise _refusal(path)
 
 
 def _open_directory(path: Path) -> AbstractContextManager[Model]:
     # First, because such a directory has a config.json too.
     if (path / "genai_config.json").exists():
-        from edge_agent.importers.genai import open_genai  # noqa: PLC0415
-
         return open_genai(path)
     if (path / "config.json").exists():  # which complains of what else is missing, or pickled
-        from edge_agent.importers.hf import open_hf  # noqa: PLC0415
-
         return open_hf(path)
-    msg = f"{path}: no model: {_READ}"
-    raise ModelError(msg)
+    raise _refusal(path)
+
+
+def _is_gguf(path: Path) -> bool:
+    if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_GGUF_MAGIC)) == _GGUF_MAGIC
+
+
+def _refusal(path: Path) -> ModelError:
+    return ModelError(f"{path}: no model: {_READ}")

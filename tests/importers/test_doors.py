@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -39,10 +40,11 @@ def test_a_genai_directory_is_known_though_it_has_the_other_configuration_too(
         pass
 
 
-@pytest.mark.parametrize("name", ["", "model.bin", "empty"])
+@pytest.mark.parametrize("name", ["", "model.bin", "empty", "pipe"])
 def test_all_else_is_refused_with_what_is_read(tmp_path: Path, name: str) -> None:
     (tmp_path / "model.bin").write_bytes(b"GGML and so on")
     (tmp_path / "empty").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe")
     path = tmp_path / name
 
     with pytest.raises(ModelError) as caught, open_model(path):
