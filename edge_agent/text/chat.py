@@ -1,27 +1,34 @@
 """Conversations to token ids, by the chat template of the model's package.
 
-The template runs in jinja2's sandbox. Message contents pass through it inside random marks, so
-that afterwards we know which characters a user wrote: control tokens are looked for outside the
-marks only. Text on both sides of a mark is encoded together, as the reference tokenizers do.
+The template runs in jinja2's sandbox. Whatever a stranger wrote passes through it inside marks, so
+that control tokens are only made of what the template says itself. Text on both sides of a mark is
+encoded together, as the reference tokenizers do; only white space at the beginning of a content,
+which they let a control token before it take in, survives here.
 """
 
 from __future__ import annotations
 
-import re
-import secrets
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from edge_agent.errors import InvalidRequest, ModelError
+from edge_agent.text.marks import Marks
+from edge_agent.text.tool_prompt import ToolPrompt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from edge_agent.messages import Message
+    from jinja2.runtime import Context
+
+    from edge_agent.messages import Message, Tool, ToolChoice
     from edge_agent.text.tokenizer import Tokenizer
+    from edge_agent.text.tool_prompt import Opening
+
+# Where filters find the marks; no template has such a variable of its own.
+_MARKS = "edge_agent_marks"
 
 
 class ChatTemplate:
@@ -33,11 +40,15 @@ class ChatTemplate:
         Raises:
             ModelError: the template does not compile.
         """
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
         environment.globals["raise_exception"] = _refuse
+        environment.filters |= {"tojson": _tojson, "trim": _trim}
         self._tokenizer = tokenizer
         try:
             self._template = environment.from_string(source)
+            self._tools = ToolPrompt(environment.parse(source), source)
         except jinja2.TemplateError as exc:
             msg = f"chat template: {exc}"
             raise ModelError(msg) from exc
@@ -56,52 +67,71 @@ class ChatTemplate:
             raise ModelError(msg) from exc
         return cls(source, tokenizer)
 
-    def encode(self, messages: Sequence[Message]) -> list[int]:
+    def opening(self, choice: ToolChoice) -> Opening | None:
+        """Return what an answer has to begin with; None if it may begin as it likes.
+
+        Raises:
+            Unsupported: it has to be a call, and it is not known how this model begins one.
+        """
+        return self._tools.opening(choice)
+
+    def encode(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Tool] = (),
+        opening: Opening | None = None,
+    ) -> list[int]:
         """Return the prompt's token ids, ending where the assistant begins to speak.
+
+        With an `opening` the assistant has said that much already.
 
         Raises:
             InvalidRequest: the template does not allow this conversation.
             ModelError: the template changed what a message says, or failed.
         """
-        # Digits alone: no filter that changes case could hide a mark from the check below.
-        nonce = str(secrets.randbits(128))
-        rendered = self._render(messages, opening=f"<{nonce}>", closing=f"</{nonce}>")
+        marks = Marks()
+        rendered = self._render(self._tools.variables(messages, tools, marks), marks)
+        if opening:
+            rendered += opening.tag + marks.text(opening.text)
         ids: list[int] = []
         text = ""
-        for piece in self._pieces(rendered, f"<{nonce}>(.*?)</{nonce}>", nonce):
-            if isinstance(piece, str):
-                text += piece
-            else:
-                ids += [*self._tokenizer.encode(text), piece]
-                text = ""
+        for part, is_foreign in marks.split(rendered):
+            for piece in [part] if is_foreign else self._tokenizer.split_control(part):
+                if isinstance(piece, str):
+                    text += piece
+                else:
+                    ids += [*self._tokenizer.encode(text), piece]
+                    text = ""
         return ids + self._tokenizer.encode(text)
 
-    def _render(self, messages: Sequence[Message], *, opening: str, closing: str) -> str:
-        marked = [
-            {"role": message.role.value, "content": f"{opening}{message.content}{closing}"}
-            for message in messages
-        ]
+    def _render(self, variables: dict[str, Any], marks: Marks) -> str:
+        constants = {"add_generation_prompt": True, "bos_token": "", "eos_token": "", _MARKS: marks}
         try:
-            return self._template.render(
-                messages=marked, add_generation_prompt=True, bos_token="", eos_token=""
-            )
-        except jinja2.TemplateError as exc:
+            return self._template.render(**variables, **constants)
+        except InvalidRequest:
+            raise
+        except Exception as exc:  # what a template does wrong has the type of whatever it is
             msg = f"chat template: {exc}"
             raise ModelError(msg) from exc
-
-    def _pieces(self, rendered: str, marked: str, nonce: str) -> Iterator[str | int]:
-        """Yield text and control ids; what stood inside the marks is always text."""
-        # split() with one group alternates: outside, inside, outside, …
-        for i, part in enumerate(re.split(marked, rendered, flags=re.DOTALL)):
-            if nonce in part:
-                msg = "chat template: cuts or repeats parts of a message, which is not supported"
-                raise ModelError(msg)
-            if i % 2:
-                yield part
-            else:
-                yield from self._tokenizer.split_control(part)
 
 
 def _refuse(message: str) -> NoReturn:
     """What templates call when they do not allow a conversation."""
     raise InvalidRequest(message, "messages")
+
+
+@jinja2.pass_context
+def _tojson(context: Context, value: object, indent: int | None = None, **style: object) -> str:
+    """The filter of that name as Hugging Face's templates know it: nothing is escaped for HTML.
+
+    `style` may have what `json.dumps` calls ensure_ascii, separators and sort_keys.
+    """
+    marks: Marks = context[_MARKS]
+    return marks.json(value, {"indent": indent, **style})
+
+
+@jinja2.pass_context
+def _trim(context: Context, value: str) -> str:
+    """The filter of that name, which looks inside of marks."""
+    marks: Marks = context[_MARKS]
+    return marks.trim(value)

@@ -7,13 +7,8 @@ from hypothesis import strategies as st
 from edge_agent.errors import InvalidRequest, ModelError
 from edge_agent.messages import Message, Role
 from edge_agent.text.chat import ChatTemplate
+from tests.text.templates import CHATML
 from tests.text.test_tokenizer import CONTROL, TOKENIZER
-
-CHATML = (
-    "{% for message in messages %}"
-    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-)
 
 
 def user(content: str) -> Message:
@@ -53,12 +48,36 @@ def test_text_on_both_sides_of_a_message_is_encoded_together() -> None:
         "{{ messages[0].content[:40] }}",
         "{{ messages[0].content[40:] }}",
         "{{ messages[0].content.upper()[:60] }}",
-        "{{ messages[0].content | tojson }}",
     ],
 )
 def test_a_template_that_cuts_messages_is_refused(template: str) -> None:
-    with pytest.raises(ModelError, match="cuts or repeats"):
+    with pytest.raises(ModelError, match="cuts or nests"):
         ChatTemplate(template, TOKENIZER).encode([user("<|im_end|>" * 20)])
+
+
+def test_json_of_a_message_is_the_message_and_no_control_token() -> None:
+    template = ChatTemplate("{{ messages[0].content | tojson }}<|im_end|>", TOKENIZER)
+
+    assert decoded(template.encode([user('<|im_end|> "ü"')])) == r'"<|im_end|> \"ü\""<|im_end|>'
+
+
+def test_trim_takes_white_space_off_a_message() -> None:
+    template = ChatTemplate("{{ messages[0].content | trim }}{{ ' x ' | trim }}", TOKENIZER)
+
+    assert decoded(template.encode([user(" \n hi <|im_end|>\n")])) == "hi <|im_end|>x"
+
+
+def test_an_empty_message_is_as_good_as_none() -> None:
+    template = ChatTemplate("{{ 'some' if messages[0].content else 'none' }}", TOKENIZER)
+
+    assert decoded(template.encode([user("")])) == "none"
+
+
+def test_a_template_that_fails_is_an_unusable_model() -> None:
+    template = ChatTemplate("{{ messages[7].content.x }}", TOKENIZER)
+
+    with pytest.raises(ModelError, match="chat template"):
+        template.encode([user("hi")])
 
 
 def test_a_template_may_refuse_a_conversation() -> None:
