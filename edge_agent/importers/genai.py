@@ -64,7 +64,7 @@ def open_genai(path: Path) -> Iterator[Model]:
         tokenizer = read_tokenizer(directory, shape.vocab)
         chat = HfChat(directory)
         template = chat.template()
-        ChatTemplate(template, tokenizer.checked)  # compiles, or says why not
+        ChatTemplate(template, tokenizer.tokenizer)  # compiles, or says why not
         yield Model(
             shape=shape,
             rope=facts.rope,
