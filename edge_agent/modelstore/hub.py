@@ -93,7 +93,8 @@ def choose(source: HfSource, listing: Listing) -> tuple[Remote, ...]:
 
 
 def _matching(pattern: str, names: Iterable[str]) -> Iterable[str]:
-    return (name for name in names if fnmatchcase(name, pattern))
+    """Return the names that match; those that begin with a dot never do, as in a shell."""
+    return (name for name in names if fnmatchcase(name, pattern) and not name.startswith("."))
 
 
 def _remote(source: HfSource, name: str, listed: Listed) -> Remote:
