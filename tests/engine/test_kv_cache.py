@@ -1,10 +1,15 @@
 """The arena commits memory when touched and gives it back when a slot is released."""
 
+import mmap
+from typing import NoReturn
+
+import msgspec
 import numpy as np
 import psutil
 import pytest
 
-from edge_agent.engine.kv_cache import KvArena, capacity_for
+from edge_agent.engine.kv_cache import KvArena, KvDtype, capacity_for
+from edge_agent.errors import ModelError
 from edge_agent.modelstore.manifest import Shape
 
 SHAPE = Shape(
@@ -54,3 +59,34 @@ def test_releasing_a_slot_leaves_its_neighbours() -> None:
             assert array[0].all()
             assert array[2].all()
             assert not array[1].any()
+
+
+def test_caches_may_be_larger_than_all_memory() -> None:
+    # Phi-4-mini's longest context and the most slots there can be, at one layer: 69 GB.
+    shape = msgspec.structs.replace(SHAPE, layers=1, kv_heads=8, head_dim=128)
+    process = psutil.Process()
+    before = process.memory_info().rss
+
+    arena = KvArena(shape, slots=64, capacity=131_072 + 128, dtype=np.float32)
+    arena.layers[0][1][63, :, 131_071] = 1.0
+
+    assert process.memory_info().rss - before < 1 << 20
+    arena.release(63)
+    assert not arena.layers[0][1][63, :, 131_071].any()
+
+
+def test_without_addresses_the_knobs_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(mmap, "mmap", refuse)
+    with pytest.raises(ModelError, match=r"Cannot allocate memory.*engine\.slots or engine\.cont"):
+        KvArena(SHAPE, slots=2, capacity=64, dtype=np.float32)
+
+
+def test_half_precision_attends_in_half_precision_and_int8_in_floats() -> None:
+    assert [(str(kind.stored), str(kind.computed)) for kind in KvDtype] == [
+        ("float32", "float32"),
+        ("float16", "float16"),
+        ("int8", "float32"),
+    ]
