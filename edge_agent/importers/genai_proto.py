@@ -22,8 +22,11 @@ MAX_FIELDS = 1 << 20
 MAX_DEPTH = 24
 # A number takes one byte or more here, eight in memory; weights are not stored as such fields.
 MAX_PACKED_BYTES = 1 << 20
+# They stand in messages and logs; builders write about 80.
+MAX_NAME_BYTES = 1 << 10
 
 _MAX_VARINT_BYTES = 10
+_NAMES = {"name", "op_type", "domain", "input", "output", "key"}
 # Of google.protobuf.FieldDescriptor; all other types with a length are numbers.
 _STRING, _MESSAGE, _BYTES = 9, 11, 12
 
@@ -61,9 +64,21 @@ def _check_wire(data: memoryview) -> None:
                 continue
             if field.type == _MESSAGE:
                 todo.append((start, position, depth + 1, field.message_type))
-            elif field.type not in {_STRING, _BYTES} and position - start > MAX_PACKED_BYTES:
-                msg = f"{field.name}: {position - start} bytes, the limit is {MAX_PACKED_BYTES}"
-                raise ValueError(msg)
+            else:
+                _check_content(field.name, field.type, data[start:position])
+
+
+def _check_content(name: str, kind: int, content: memoryview) -> None:
+    """Raise ValueError where a string or packed numbers are not what they may be."""
+    limit = len(content)
+    if kind == _STRING:
+        str(content, "utf-8")  # the library would make bytes of what is none
+        limit = MAX_NAME_BYTES if name in _NAMES else limit
+    elif kind != _BYTES:
+        limit = MAX_PACKED_BYTES
+    if len(content) > limit:
+        msg = f"{name}: {len(content)} bytes, the limit is {limit}"
+        raise ValueError(msg)
 
 
 def _field(data: memoryview, position: int, end: int) -> tuple[int, int | None, int]:
