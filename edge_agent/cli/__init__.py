@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from edge_agent import __version__
-from edge_agent.cli import ask, bench, config, model, serve
+from edge_agent.cli import ask, bench, config, doctor, model, serve
 from edge_agent.cli.output import hush
 from edge_agent.errors import ConfigError, EdgeError
 
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     root.set_defaults(config=None)
     config.add_option(root)
     verbs = root.add_subparsers(required=True, metavar="VERB")
-    for verb in (serve, ask, model, bench, config):
+    for verb in (serve, ask, model, bench, doctor, config):
         verb.add_parser(verbs)
     for verb_parser in verbs.choices.values():
         config.add_option(verb_parser)

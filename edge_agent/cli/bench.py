@@ -1,165 +1,168 @@
-"""`edge-agent bench`: how fast the engine is on this machine, and what memory it takes.
-
-The engine runs in this process, so the memory figures are those of an engine process. Prompts are
-random token ids and answers never stop early: only time and memory mean anything here.
-"""
+"""`edge-agent bench`: how fast this machine is, what memory it takes, and what quantizing costs."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_agent.messages import Sampling
+from edge_agent.cli.config import read
+from edge_agent.modelstore.card import Precision
+from edge_agent.modelstore.fit import KV_DTYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from edge_agent.engine.answer import Prepared
-    from edge_agent.engine.engine import Engine
+    from edge_agent.config import Config
 
 PROMPT_TOKENS = (128, 512)
 STREAMS = (1, 2, 4, 8)
 # The peers' timers use the same: the depth at which decode is timed, and for how many tokens.
 DECODE_DEPTH_TOKENS = 128
 DECODE_TOKENS = 32
-CONTEXT_TOKENS = 1024
+# As llama.cpp's perplexity tool has it, so that figures can be set side by side.
+WINDOW_TOKENS = 512
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the verb."""
     parser = subparsers.add_parser("bench", help="measure speed and memory of the engine")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--model", help="package to load (default: the configured one)")
-    parser.add_argument(
-        "--reps", type=_at_least_one, default=3, help="repeats; medians are shown (3)"
+    parser.add_argument("--threads", type=_at_least_one, help="compute threads (configured)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--model", help="package to load (the configured one)")
+    what.add_argument(
+        "--random-weights",
+        metavar="CARD",
+        help="make a package of noise as large as this model and time that; no download",
     )
-    parser.add_argument(
-        "--threads", type=_at_least_one, help="compute threads (default: configured)"
-    )
+    _add_noise_options(parser)
+    _add_timing_options(parser)
+    _add_perplexity_options(parser)
     parser.set_defaults(run=run)
+
+
+def _add_noise_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("with --random-weights (what is left out, the card says)")
+    group.add_argument("--bits", type=int, choices=(4, 8), help="of a weight")
+    group.add_argument("--block", type=int, choices=(32, 64, 128), help="weights to a scale")
+    group.add_argument("--head-bits", type=int, choices=(4, 8), help="of embedding and head")
+
+
+def _add_timing_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what is timed")
+    group.add_argument(
+        "--prompts", type=_numbers, default=PROMPT_TOKENS, metavar="N,…", help="lengths (128,512)"
+    )
+    group.add_argument(
+        "--streams", type=_numbers, default=STREAMS, metavar="N,…", help="at once (1,2,4,8)"
+    )
+    group.add_argument(
+        "--depth", type=_at_least_one, default=DECODE_DEPTH_TOKENS, help="of decode (128)"
+    )
+    group.add_argument(
+        "--tokens", type=_at_least_one, default=DECODE_TOKENS, help="of each answer (32)"
+    )
+    group.add_argument("--reps", type=_at_least_one, default=3, help="medians of so many (3)")
+    group.add_argument("--kv-dtype", choices=KV_DTYPES, help="of the KV cache (configured)")
+
+
+def _add_perplexity_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("instead of timing")
+    group.add_argument("--perplexity", metavar="FILE", help="measure it on this text (UTF-8)")
+    group.add_argument(
+        "--text-tokens", type=_at_least_one, help="stop after so many tokens of the text (all)"
+    )
+    group.add_argument(
+        "--window", type=_at_least_two, default=WINDOW_TOKENS, help="tokens read at once (512)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
-    from edge_agent import config  # noqa: PLC0415  # heavy imports wait until the verb is known
-    from edge_agent.cli.local import compute_threads, find_package  # noqa: PLC0415
-
-    settings = config.load(Path(args.config) if args.config else None)
-    figures = measure(
-        find_package(args.model or settings.model),
-        threads=args.threads or compute_threads(settings),
-        chunk_tokens=settings.engine.chunk_tokens,
-        reps=args.reps,
-    )
+    settings = read(args)
+    figures = _perplexity(args, settings) if args.perplexity else _timing(args, settings)
     print(json.dumps(figures) if args.json else _table(figures))
     return 0
 
 
-def measure(package: Path, *, threads: int, chunk_tokens: int, reps: int) -> dict[str, Any]:
-    """Load `package` and return the figures, each with its unit in its name."""
-    from edge_agent.engine.engine import Engine  # noqa: PLC0415
+def _timing(args: argparse.Namespace, settings: Config) -> dict[str, Any]:
+    from edge_agent.cli.timing import Task, measure  # noqa: PLC0415  # heavy: when the verb is known
 
-    began_s = time.perf_counter()
-    engine = Engine(
-        package,
-        slots=max(STREAMS),
-        context=CONTEXT_TOKENS,
-        chunk_tokens=chunk_tokens,
-        threads=threads,
-        queue_requests=max(STREAMS),
+    task = Task(
+        prompts=args.prompts,
+        streams=args.streams,
+        depth=args.depth,
+        tokens=args.tokens,
+        reps=args.reps,
+        threads=_threads(args, settings),
+        chunk_tokens=settings.engine.chunk_tokens,
+        kv_dtype=args.kv_dtype or settings.engine.kv_dtype,
     )
-    load_s = time.perf_counter() - began_s
-    _prefill_s(engine, 16)  # the first step pays for buffers that all others reuse
-    prefill_s = {n: _median(reps, partial(_prefill_s, engine, n)) for n in PROMPT_TOKENS}
-    return {
-        "model": engine.name,
-        "threads": threads,
-        "load_s": round(load_s, 2),
-        "ttft_ms": round(prefill_s[PROMPT_TOKENS[0]] * 1000, 1),
-        "prefill_tok_s": {str(n): round(n / seconds, 1) for n, seconds in prefill_s.items()},
-        "decode_tok_s": {
-            str(n): round(_median(reps, partial(_decode_tok_s, engine, n)), 1) for n in STREAMS
-        },
-        **_memory_mb(),
-    }
+    return measure(_package(args, settings), task)
+
+
+def _perplexity(args: argparse.Namespace, settings: Config) -> dict[str, Any]:
+    from edge_agent.cli.perplexity import measure  # noqa: PLC0415
+
+    return measure(
+        _package(args, settings),
+        Path(args.perplexity),
+        window=args.window,
+        most_tokens=args.text_tokens,
+        threads=_threads(args, settings),
+        kv_dtype=args.kv_dtype or settings.engine.kv_dtype,
+    )
+
+
+def _package(args: argparse.Namespace, settings: Config) -> Path:
+    from edge_agent.cli.local import find_package  # noqa: PLC0415
+    from edge_agent.cli.random_weights import noise_package  # noqa: PLC0415
+
+    if args.random_weights:
+        asked = Precision(bits=args.bits, block=args.block, head_bits=args.head_bits)
+        return noise_package(args.random_weights, asked)
+    return find_package(args.model or settings.model)
+
+
+def _threads(args: argparse.Namespace, settings: Config) -> int:
+    from edge_agent.cli.local import compute_threads  # noqa: PLC0415
+
+    threads: int = args.threads or compute_threads(settings)
+    return threads
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(_at_least_one(part) for part in text.split(","))
 
 
 def _at_least_one(text: str) -> int:
+    return _at_least(1, text)
+
+
+def _at_least_two(text: str) -> int:
+    return _at_least(2, text)
+
+
+def _at_least(least: int, text: str) -> int:
     number = int(text)
-    if number < 1:
-        msg = f"{number} is less than 1"
+    if number < least:
+        msg = f"{number} is less than {least}"
         raise argparse.ArgumentTypeError(msg)
     return number
 
 
-def _median(reps: int, figure: Callable[[], float]) -> float:
-    return statistics.median(figure() for _ in range(reps))
-
-
-def _prefill_s(engine: Engine, prompt_tokens: int) -> float:
-    """Return the seconds from a prompt's arrival to its first token."""
-    began_s = time.perf_counter()
-    engine.submit(_prepared("prefill", range(1000, 1000 + prompt_tokens), max_tokens=1))
-    _drain(engine)
-    return time.perf_counter() - began_s
-
-
-def _decode_tok_s(engine: Engine, streams: int) -> float:
-    """Return tokens per second of `streams` answers together, after their first tokens."""
-    for i in range(streams):
-        prompt = range(1000 + i, 1000 + i + DECODE_DEPTH_TOKENS)
-        # The first answers decode on while later prompts are read; all must outlast the clock.
-        engine.submit(_prepared(f"decode-{i}", prompt, max_tokens=DECODE_TOKENS + 4 * streams))
-    while engine.waiting or engine.prefilling:
-        engine.step()
-    began_s = time.perf_counter()
-    for _ in range(DECODE_TOKENS):
-        engine.step()
-    elapsed_s = time.perf_counter() - began_s
-    _drain(engine)
-    return streams * DECODE_TOKENS / elapsed_s
-
-
-def _drain(engine: Engine) -> None:
-    while engine.busy:
-        engine.step()
-
-
-def _prepared(name: str, prompt: Sequence[int], *, max_tokens: int) -> Prepared:
-    from edge_agent.engine.answer import Prepared  # noqa: PLC0415
-
-    return Prepared(
-        id=name,
-        prompt=list(prompt),
-        max_tokens=max_tokens,
-        stop=(),
-        stop_ids=(),
-        sampling=Sampling(temperature=0),
-    )
-
-
-def _memory_mb() -> dict[str, int]:
-    """Return this process's memory in megabytes: anonymous, file-backed, and the peak of all."""
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    fields = {"rss_anon_mb": "RssAnon", "rss_file_mb": "RssFile", "peak_rss_mb": "VmHWM"}
-    return {ours: int(status[name].split()[0]) * 1024 // 10**6 for ours, name in fields.items()}
-
-
 def _table(figures: dict[str, Any]) -> str:
-    rows = [
-        ("model", figures["model"]),
-        ("threads", figures["threads"]),
-        ("load", f"{figures['load_s']} s"),
-        (f"first token after {PROMPT_TOKENS[0]}", f"{figures['ttft_ms']} ms"),
-        *((f"prefill {n}", f"{v} tok/s") for n, v in figures["prefill_tok_s"].items()),
-        *((f"decode, {n} streams", f"{v} tok/s") for n, v in figures["decode_tok_s"].items()),
-        ("memory, anonymous", f"{figures['rss_anon_mb']} MB"),
-        ("memory, file pages", f"{figures['rss_file_mb']} MB"),
-        ("memory, peak", f"{figures['peak_rss_mb']} MB"),
-    ]
-    return "\n".join(f"{name:24} {value}" for name, value in rows)
+    rows = [row for name, value in figures.items() for row in _rows(name, value)]
+    return "\n".join(f"{name:28} {value}" for name, value in rows)
+
+
+_UNITS = {"_tok_s": "tok/s", "_mb": "MB", "_ms": "ms", "_s": "s", "_bytes": "bytes"}
+
+
+def _rows(name: str, value: object) -> list[tuple[str, str]]:
+    """Return the lines of one figure: the unit in its name goes behind the number."""
+    suffix = next((suffix for suffix in _UNITS if name.endswith(suffix)), "")
+    title, unit = name.removesuffix(suffix).replace("_", " "), _UNITS.get(suffix, "")
+    if isinstance(value, dict):
+        return [(f"{title}, {key}", f"{number} {unit}".rstrip()) for key, number in value.items()]
+    return [(title, f"{value} {unit}".rstrip())]

@@ -69,6 +69,18 @@ class Catalog:
             raise ModelNotFound(name, tuple(sorted(self._entries)))
         return self._entries[name]
 
+    def card(self, name: str) -> Card:
+        """Return the card of the model `name`.
+
+        Raises:
+            ModelNotFound, ModelError: as `entry`, or it is a variant and no model to be a base.
+        """
+        entry = self.entry(name)
+        if isinstance(entry, Card):
+            return entry
+        msg = f"{name} is a variant itself, and no model to be a base"
+        raise ModelError(msg)
+
     def path(self, name: str) -> Path:
         """Return the file of the card `name`; raises as `entry`."""
         self.entry(name)

@@ -8,12 +8,17 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec import Struct
+
+from edge_agent.errors import ModelError
+from edge_agent.modelstore.manifest import Quantization
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from edge_agent.modelstore.manifest import Quantization, Shape
+    from edge_agent.modelstore.card import Card, Precision
+    from edge_agent.modelstore.manifest import Shape
 
 _FLOAT_BYTES = 4
 _FLOAT_BITS = 32
@@ -22,6 +27,7 @@ _PACKED_BLOCK_BYTES = 8
 _RAW_BLOCK_BYTES = 4
 # Bytes of one K or V number; int8 scales are a few kilobytes in all.
 _KV_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
+KV_DTYPES = tuple(_KV_BYTES)
 
 # The daemon and the engine with their libraries, before a model: 45 and 75 MB resident.
 PROGRAM_BYTES = 120_000_000
@@ -61,6 +67,23 @@ class Fit(Struct, frozen=True, kw_only=True):
     verdict: Verdict
     longest_context: int
     """Tokens per slot at which everything fits; 0 if none does."""
+
+
+def planned(card: Card, asked: Precision | None = None) -> tuple[Shape, Quantization]:
+    """Return dimensions and storage of the package that will be made from `card`.
+
+    What `asked` leaves open, the card says.
+
+    Raises:
+        ModelError: the card leaves them to the import.
+    """
+    said = msgspec.structs.asdict(card.precision)
+    if asked is not None:
+        said |= {k: v for k, v in msgspec.structs.asdict(asked).items() if v is not None}
+    if card.shape is None or None in said.values():
+        msg = f"the card of {card.name} does not tell its dimensions (shape) and whole precision"
+        raise ModelError(msg)
+    return card.shape, Quantization(**said, head_block=said["block"])
 
 
 def kv_bytes_per_token(shape: Shape, kv_dtype: str) -> int:

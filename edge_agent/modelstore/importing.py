@@ -18,15 +18,21 @@ if TYPE_CHECKING:
 
 
 def run_import(
-    workshop: Workshop, source: Path, package: Path, options: Sequence[str], *, about_bytes: int
+    workshop: Workshop,
+    source: Path,
+    package: Path,
+    options: Sequence[str],
+    *,
+    about_bytes: int,
+    module: str = "edge_agent.importers",
 ) -> None:
-    """Import `source` into the new directory `package`, which will have `about_bytes`.
+    """Have `module` import `source` into the new directory `package`, which gets `about_bytes`.
 
     Raises:
         ModelError: the import fails; the sentence ends with its own words.
     """
     show = workshop.progress.stage(Stage.IMPORT, about_bytes)
-    argv = [sys.executable, "-m", "edge_agent.importers", str(source), str(package)]
+    argv = [sys.executable, "-m", module, str(source), str(package)]
     named = ["--name", workshop.name, *options]
     Child(workshop.staging, lock_fd=workshop.lock_fd, environ=os.environ).run(
         "import", [*argv, *named], lambda: show(min(written_bytes(package), about_bytes))

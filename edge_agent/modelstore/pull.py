@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edge_agent.errors import ModelError
-from edge_agent.modelstore.card import Card
 from edge_agent.modelstore.fetching import download_bytes, fetch
 from edge_agent.modelstore.importing import run_import
 from edge_agent.modelstore.lock import holding
@@ -16,6 +14,7 @@ from edge_agent.modelstore.workshop import opened
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edge_agent.modelstore.card import Card
     from edge_agent.modelstore.catalog import Catalog
     from edge_agent.modelstore.progress import Progress
     from edge_agent.modelstore.store import ModelStore
@@ -33,7 +32,7 @@ def pull(name: str, *, store: ModelStore, catalog: Catalog, progress: Progress) 
     """
     base = catalog.base(name)
     if base not in store.names():
-        card = _card(base, catalog)
+        card = catalog.card(base)
         with opened(base, store, progress) as workshop:
             if not workshop.is_done:
                 _prepare(card, catalog.path(base), workshop)
@@ -66,14 +65,6 @@ def terms(card: Card) -> Terms:
         download_bytes=download_bytes(card.source),
         package_bytes=card.package_bytes,
     )
-
-
-def _card(name: str, catalog: Catalog) -> Card:
-    entry = catalog.entry(name)
-    if isinstance(entry, Card):
-        return entry
-    msg = f"{name} is a variant itself, and no model to be a base"
-    raise ModelError(msg)
 
 
 def _prepare(card: Card, path: Path, workshop: Workshop) -> None:
