@@ -21,7 +21,7 @@ from edge_agent.engine.kv_cache import KvArena, KvDtype, capacity_for
 from edge_agent.engine.kv_scales import read_kv_scales
 from edge_agent.engine.rope import rope_tables
 from edge_agent.errors import ModelError
-from edge_agent.modelstore.prepared import find_graph
+from edge_agent.modelstore.prepared import find_graph, give_up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,8 +78,7 @@ class Decoder:
         shape, dtype = manifest.shape, kv_dtype.stored
         capacity = capacity_for(shape, tokens=tokens, dtype=dtype)
         scales = _scale_inputs(package, manifest) if kv_dtype is KvDtype.INT8 else {}
-        self._graph = _graph(package, manifest, kv_dtype)
-        self._session = _session(self._graph.path, threads)
+        self._graph, self._session = _load(package, manifest, kv_dtype, threads)
         self.arena = KvArena(shape, slots=slots, capacity=capacity, dtype=dtype)
         self.rope = rope_tables(manifest.rope, capacity=capacity, dtype=kv_dtype.computed)
         self.vocab = shape.vocab
@@ -129,7 +128,9 @@ class Decoder:
         return binding
 
 
-def _graph(package: Path, manifest: Manifest, kv_dtype: KvDtype) -> Graph:
+def _load(
+    package: Path, manifest: Manifest, kv_dtype: KvDtype, threads: int
+) -> tuple[Graph, ort.InferenceSession]:
     name = manifest.graphs.get(kv_dtype)
     if name is None:
         known = ", ".join(manifest.graphs)
@@ -137,7 +138,14 @@ def _graph(package: Path, manifest: Manifest, kv_dtype: KvDtype) -> Graph:
             f"{package}: no graph for a KV cache of {kv_dtype} (there is {known}); import it again"
         )
         raise ModelError(msg)
-    return find_graph(package, manifest, name)
+    graph = find_graph(package, manifest, name)
+    try:
+        return graph, _session(graph.path, threads)
+    except ModelError as exc:
+        if graph.lock is None:
+            raise
+        graph = give_up(package, name, graph, str(exc))
+        return graph, _session(graph.path, threads)
 
 
 def _session(graph: Path, threads: int) -> ort.InferenceSession:

@@ -4,7 +4,8 @@ onnxruntime saves packed weights only for a whole model, with the raw ones once 
 all on the heap meanwhile. So each product is saved as a model of its own, its packed weights are
 moved to the tail of the package's `weights.bin`, and copies of the decoder graphs name their places
 there. onnxruntime still packs at every load, one weight at a time, and takes what lies in the file
-instead where both are equal: a copy made elsewhere is useless, never wrong.
+instead where both have one hash. What has no match stays on the heap; what has one and differs in
+a byte is refused. So weights packed elsewhere are useless and damaged ones are found: never wrong.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 from edge_agent.engine.decoder import session_options
 from edge_agent.engine.heap import fresh_blocks
 from edge_agent.errors import ModelError
+from edge_agent.modelstore import disk
 from edge_agent.modelstore.machine_key import this_machine
 from edge_agent.modelstore.progress import Stage
 from edge_agent.modelstore.rewriting import ALIGNMENT_BYTES, rewriting
@@ -84,7 +86,9 @@ def prepack(package: Path, manifest: Manifest, *, threads: int, progress: Progre
     sizes = {product: _packed_bytes(product) for product in products}
     total_bytes = sum(sizes.values())
     with rewriting(package, manifest) as tail:
-        tail.require(total_bytes + 2 * max(sizes.values(), default=0))
+        # Behind the tail, the largest product once more: raw and packed, in the scratch directory.
+        most_bytes = total_bytes + 2 * max(sizes.values(), default=0)
+        disk.require(f"preparing {manifest.name}", most_bytes, package)
         show = progress.stage(Stage.PREPARE, total_bytes)
         packed: dict[bytes, tuple[_Blob, ...]] = {}
         done_bytes = 0

@@ -62,5 +62,6 @@ def difference(made: MachineKey, here: MachineKey) -> str | None:
     if made.onnxruntime != here.onnxruntime:
         return f"made by onnxruntime {made.onnxruntime}, this is {here.onnxruntime}"
     if (made.machine, made.cpu) != (here.machine, here.cpu):
-        return f"made on another processor ({made.machine} {made.cpu}, not {here.cpu})"
+        there, this = f"{made.machine} {made.cpu}", f"{here.machine} {here.cpu}"
+        return f"made on another processor ({there}, not {this})"
     return None

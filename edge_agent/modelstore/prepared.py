@@ -13,6 +13,7 @@ import hashlib
 import logging
 import os
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -37,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 FILE_NAME = "prepared.json"
 WEIGHTS = "weights.bin"
-# There while the tail of the weights is being written: its bytes mean nothing yet.
+# There while the tail of the weights is being written, or was given up: its bytes mean nothing.
 UNFINISHED = "prepared.unfinished"
 FORMAT: Literal[1] = 1
 
@@ -52,7 +53,7 @@ class Prepared(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     total_bytes: Annotated[int, Meta(ge=0)]
     """Size of `weights.bin` with its tail."""
     checksums: tuple[int, ...]
-    """Of the tail, chunk by chunk."""
+    """Of the tail, chunk by chunk; for `verify`."""
     graphs: dict[str, File]
     """The prepared copies of the decoder graphs, by file name."""
 
@@ -82,7 +83,8 @@ def prepared_name(graph: str) -> str:
 def find_graph(package: Path, manifest: Manifest, name: str) -> Graph:
     """Return the prepared copy of decoder graph `name` if it can be used here, else itself.
 
-    The tail's content is not read here; `need` does that, once per start of the daemon.
+    The tail's content is not read: onnxruntime compares every byte of it with what it packs itself,
+    at each load. If it refuses, there is `give_up`.
 
     Raises:
         ModelError: the weights cannot be opened.
@@ -94,6 +96,21 @@ def find_graph(package: Path, manifest: Manifest, name: str) -> Graph:
     if lock is not None:
         lock.release()
     logger.info("weights are packed on the heap package=%s reason=%s", package, reason)
+    return Graph(path=package / name, lock=None)
+
+
+def give_up(package: Path, name: str, graph: Graph, reason: str) -> Graph:
+    """Return decoder graph `name` itself after onnxruntime refused `graph`, its prepared copy.
+
+    What was prepared is not used again; the next preparation makes it anew.
+    """
+    logger.warning(
+        "prepared weights are refused and given up package=%s reason=%s", package, reason
+    )
+    if graph.lock is not None:
+        graph.lock.release()
+    with suppress(OSError):  # where nothing can be written, the next load finds out again
+        (package / FILE_NAME).rename(package / UNFINISHED)
     return Graph(path=package / name, lock=None)
 
 
@@ -139,17 +156,6 @@ def explains(package: Path, raw: File, actual_bytes: int) -> bool:
     """
     has_tail = (package / FILE_NAME).exists() or (package / UNFINISHED).exists()
     return actual_bytes == raw.bytes or (has_tail and actual_bytes > raw.bytes)
-
-
-def need(package: Path, manifest: Manifest, progress: Progress) -> str | None:
-    """Return why `package` must be prepared for this machine; None if it is. Reads all of it."""
-    try:
-        reason = fault(package, manifest)
-        if reason is None:
-            check(package, manifest, progress)
-    except ModelError as exc:
-        return str(exc)
-    return reason
 
 
 def check(package: Path, manifest: Manifest, progress: Progress) -> None:

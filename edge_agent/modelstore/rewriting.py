@@ -7,7 +7,6 @@ touches, and the next preparation cuts it off.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
@@ -18,6 +17,7 @@ import msgspec
 
 from edge_agent.errors import ModelError
 from edge_agent.modelstore.checksums import checksums
+from edge_agent.modelstore.disk import DISK_FULL
 from edge_agent.modelstore.prepared import (
     FILE_NAME,
     FORMAT,
@@ -36,13 +36,9 @@ if TYPE_CHECKING:
     from edge_agent.modelstore.machine_key import MachineKey
     from edge_agent.modelstore.manifest import File, Manifest
 
-# Logs, file system overhead, and what else writes to the disk meanwhile.
-SPARE_BYTES = 32 << 20
 # A page, so that each packed weight is mapped, and dropped from memory, by itself.
 ALIGNMENT_BYTES = 4096
 _SCRATCH = "prepared.scratch"
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_MB = 1_000_000
 
 
 @contextmanager
@@ -61,7 +57,7 @@ def rewriting(package: Path, manifest: Manifest) -> Iterator[Tail]:
         finally:
             os.close(fd)
     except OSError as exc:
-        problem = "disk full" if exc.errno in _DISK_FULL else "cannot write"
+        problem = "disk full" if exc.errno in DISK_FULL else "cannot write"
         msg = f"{problem} while preparing {package}: {exc.strerror or exc}"
         raise ModelError(msg) from exc
 
@@ -76,20 +72,6 @@ class Tail:
         self._fd = fd
         self._raw = raw
         self._end = raw.bytes
-
-    def require(self, needed_bytes: int) -> None:
-        """Refuse to begin what the disk has no room for.
-
-        Raises:
-            ModelError: less than `needed_bytes` and some spare are free.
-        """
-        needed, free = needed_bytes + SPARE_BYTES, shutil.disk_usage(self._package).free
-        if free < needed:
-            msg = (
-                f"preparing {self._package.name} needs {needed / _MB:.0f} MB of free disk, "
-                f"{self._package} has {free / _MB:.0f} MB"
-            )
-            raise ModelError(msg)
 
     def append(self, source: int, offset: int, num_bytes: int) -> int:
         """Append bytes [offset, offset + num_bytes) of open file `source`; return where they lie.

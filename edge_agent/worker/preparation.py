@@ -16,7 +16,7 @@ import msgspec
 
 from edge_agent.errors import ModelError, ModelNotFound
 from edge_agent.modelstore.leash import leashed
-from edge_agent.modelstore.progress import Sample, Stage, Terms, sentence
+from edge_agent.modelstore.progress import Sample, Terms, sentence
 from edge_agent.ops.health import State
 from edge_agent.worker.backoff import wait_s
 
@@ -133,14 +133,8 @@ class Preparation:
             except msgspec.DecodeError:
                 trouble = _trouble(line)
             else:
-                self._show(sample)
+                self._standing.change(State.PREPARING, sentence(sample))
         return trouble
-
-    def _show(self, sample: Sample) -> None:
-        # A package that is here is only looked at, once more, before every load.
-        is_check = sample.stage is Stage.VERIFY and self._standing.state is State.LOADING
-        state = State.LOADING if is_check else State.PREPARING
-        self._standing.change(state, sentence(sample))
 
 
 def pull_command(name: str) -> list[str]:
@@ -149,8 +143,8 @@ def pull_command(name: str) -> list[str]:
 
 
 def prepare_command(name: str) -> list[str]:
-    """Return the command that prepares model `name` and reports in JSON lines."""
-    return [sys.executable, "-m", "edge_agent", "model", "prepare", name, "--json"]
+    """Return the command that prepares model `name`, mostly has nothing to do, and reports so."""
+    return [sys.executable, "-m", "edge_agent", "model", "prepare", name, "--quick", "--json"]
 
 
 def _trouble(line: bytes) -> str | None:

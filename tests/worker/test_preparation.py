@@ -135,31 +135,16 @@ async def test_a_stop_ends_the_pull(tmp_path: Path) -> None:
         await waiting  # returns only when the process is reaped
 
 
-SAMPLE = (
-    '{{"stage": "{stage}", "done_bytes": 5000000, "total_bytes": 10000000,'
-    ' "bytes_per_s": null, "eta_s": null}}'
-)
-
-
 async def test_a_package_is_prepared_under_its_own_name_and_progress_is_told(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "tiny").touch()
-    sample = SAMPLE.format(stage="prepare")
-    script = f"import sys; print('{sample}'); assert sys.argv[2] == 'tiny'"
+    progress = PROGRESS.replace("download", "prepare")
+    script = f"import sys; print('{progress}'); assert sys.argv[2] == 'tiny'"
     story = Story(tmp_path, "raise SystemExit(1)", prepare=script)
 
     assert await story.package() == tmp_path / "tiny"
-    assert story.told == [(State.PREPARING, "prepare 50%, 5.0 of 10.0 MB")]
-
-
-async def test_a_check_of_what_is_prepared_is_part_of_loading(tmp_path: Path) -> None:
-    (tmp_path / "tiny").touch()
-    script = f"print('{SAMPLE.format(stage='verify')}')"
-    story = Story(tmp_path, "raise SystemExit(1)", prepare=script)
-
-    assert await story.package() == tmp_path / "tiny"
-    assert story.told == [(State.LOADING, "verify 50%, 5.0 of 10.0 MB")]
+    assert story.told == [(State.PREPARING, "prepare 50%, 5.0 of 10.0 MB, 1.0 MB/s, 0:05 left")]
 
 
 @pytest.mark.parametrize(
