@@ -49,7 +49,8 @@ class ChatTemplate:
         try:
             self._template = environment.from_string(source)
             self._tools = ToolPrompt(environment.parse(source), source)
-        except jinja2.TemplateError as exc:
+        # The last two: what nests too deeply for the parser, or for Python's own compiler.
+        except (jinja2.TemplateError, RecursionError, SyntaxError) as exc:
             msg = f"chat template: {exc}"
             raise ModelError(msg) from exc
 
