@@ -1,4 +1,4 @@
-"""`edge-agent model`: pull, prepare, list, show, verify and remove model packages."""
+"""`edge-agent model`: pull, prepare, calibrate, list, show, verify and remove model packages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edge_agent import config
-from edge_agent.cli import model_prepare
+from edge_agent.cli import model_calibrate, model_prepare
 from edge_agent.errors import EdgeError
 from edge_agent.modelstore.catalog import Catalog, catalog_of
 from edge_agent.modelstore.manifest import read_manifest
@@ -33,6 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     pulling = _add_verb(verbs, "pull", run_pull, "prepare a model, if it is not here")
     pulling.add_argument("--json", action="store_true", help="report in JSON lines on stdout")
     model_prepare.add_parser(verbs)
+    model_calibrate.add_parser(verbs)
     _add_verb(verbs, "show", run_show, "print what is known of a model, as JSON")
     _add_verb(verbs, "verify", run_verify, "compare every file of a package with its hash")
     _add_verb(verbs, "remove", run_remove, "remove a package")
