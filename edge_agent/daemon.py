@@ -14,7 +14,10 @@ import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from edge_agent import __version__
+from edge_agent.modelstore.catalog import catalog_of
 from edge_agent.modelstore.manifest import read_manifest
 from edge_agent.modelstore.store import ModelStore
 from edge_agent.ops.health import Health, Served, State
@@ -22,6 +25,7 @@ from edge_agent.ops.instance import only_instance
 from edge_agent.ops.systemd import notify, watchdog_interval_s
 from edge_agent.serving.jobs import Jobs
 from edge_agent.serving.journal import Journal
+from edge_agent.serving.models import Models
 from edge_agent.serving.router import Router
 from edge_agent.transports.http.server import HttpServer
 from edge_agent.transports.mqtt.client import MqttClient
@@ -63,12 +67,17 @@ async def run(config: Config, home: Path, observer: Observer) -> None:
         ConfigError: it cannot start as configured.
     """
     standing = Standing(State.LOADING, "starting")
+    catalog = catalog_of(home)
+    for problem in catalog.problems:
+        logger.warning("card not read problem=%s", problem)
+    base = catalog.base(config.model)
+    models = Models(config.model, base, catalog.variants_of(base))
     find = ModelStore(home).package
     preparation = Preparation(
         find,
-        config.model,
+        base,
         standing,
-        pull=pull_command(config.model),
+        pull=pull_command(base),
         prepare=prepare_command if config.engine.prepare else None,
     )
 
@@ -79,7 +88,7 @@ async def run(config: Config, home: Path, observer: Observer) -> None:
         served = Served(name=manifest.name, created=manifest.created, context_tokens=context)
         return engine_command(config, package), served
 
-    await Daemon(config, home, standing, find_engine).run(observer)
+    await Daemon(config, home, standing, models, find_engine).run(observer)
 
 
 class Daemon:
@@ -90,18 +99,20 @@ class Daemon:
         config: Config,
         home: Path,
         standing: Standing,
+        models: Models,
         find_engine: Callable[[], Awaitable[EngineSource]],
     ) -> None:
         self._config = config
         self._home = home
         self._standing = standing
+        self._models = models
         self._find_engine = find_engine
         self._began_s = time.monotonic()
         self._served: tuple[Served, ...] = ()
         self._supervisor = Supervisor(config.engine, standing)
         self._router = Router(
             self._supervisor,
-            model=config.model,
+            models=models,
             slots=config.engine.slots,
             queue_requests=config.engine.queue_requests,
         )
@@ -162,7 +173,9 @@ class Daemon:
     async def _run_engine(self) -> None:
         """Have the model, then keep its process alive."""
         command, served = await self._find_engine()
-        self._served = (served,)
+        self._served = tuple(
+            msgspec.structs.replace(served, name=name) for name in self._models.names
+        )
         await self._supervisor.run(command)
 
     async def _feed_watchdog(self) -> None:

@@ -13,16 +13,19 @@ from pathlib import Path
 from edge_agent import config
 from edge_agent.cli.serve import Terminal
 from edge_agent.daemon import Daemon, EngineSource
+from edge_agent.modelstore.catalog import catalog_of
 from edge_agent.ops import log
 from edge_agent.ops.health import Served, State
+from edge_agent.serving.models import Models
 from edge_agent.worker.standing import Standing
 
+BASE = config.Config().model
 TEXT_ENGINE = Path(__file__).parent / "worker" / "text_engine.py"
 
 
 async def find_engine() -> EngineSource:
     """Return the text engine in place of a model package."""
-    served = Served(name=config.Config().model, created=0, context_tokens=1000)
+    served = Served(name=BASE, created=0, context_tokens=1000)
     return [sys.executable, str(TEXT_ENGINE), *sys.argv[1:]], served
 
 
@@ -31,7 +34,9 @@ def main() -> None:
     settings = config.load()
     log.set_up(settings.daemon.log_level, settings.daemon.log_format)
     standing = Standing(State.LOADING, "starting")
-    daemon = Daemon(settings, config.home_dir(), standing, find_engine)
+    variants = catalog_of(config.home_dir()).variants_of(BASE)
+    models = Models(settings.model, BASE, variants)
+    daemon = Daemon(settings, config.home_dir(), standing, models, find_engine)
     asyncio.run(daemon.run(Terminal(settings)))
 
 

@@ -14,7 +14,6 @@ from edge_agent.errors import (
     EdgeError,
     Expired,
     Internal,
-    ModelNotFound,
     Overloaded,
 )
 from edge_agent.messages import Done, Failed
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_agent.messages import Event, Events, Request
+    from edge_agent.serving.models import Models
 
 logger = logging.getLogger(__name__)
 
@@ -50,13 +50,13 @@ class Router:
         self,
         engine: Backend,
         *,
-        model: str,
+        models: Models,
         slots: int,
         queue_requests: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
-        self._model = model
+        self._models = models
         self._slots = slots
         self._queue_requests = queue_requests
         self._clock = clock
@@ -89,7 +89,8 @@ class Router:
     async def _guarded(self, request: Request, record: Record) -> Events:
         """Yield the events of the engine; refusals and bugs become a last `Failed`."""
         try:
-            self._check(request)
+            request = self._models.dress(request)
+            self._check_load()
         except EdgeError as exc:
             yield Failed.of(exc)
             return
@@ -107,17 +108,13 @@ class Router:
             if not self.open_requests:
                 self._emptied.set()
 
-    def _check(self, request: Request) -> None:
-        """Let `request` pass.
+    def _check_load(self) -> None:
+        """Let one more request pass.
 
         Raises:
-            ModelNotFound: it names another model.
             Overloaded: the queue is full.
             Draining: the daemon goes down.
         """
-        # Ollama's clients write NAME:latest for NAME.
-        if request.model not in {None, self._model, f"{self._model}:latest"}:
-            raise ModelNotFound(str(request.model), (self._model,))
         load = Load(
             open_requests=self.open_requests,
             slots=self._slots,

@@ -212,7 +212,7 @@ class Runner:
         name = job.request.id
         if isinstance(outcome, Failed):
             return envelope.error(name, seq=num_deltas, attempt=job.attempt, failed=outcome)
-        model = self._config.model
+        model = job.request.model or self._config.model
         body = envelope.result(
             name, seq=num_deltas, attempt=job.attempt, model=model, answer=outcome
         )

@@ -23,6 +23,7 @@ from edge_agent.messages import (
     Timings,
     Usage,
 )
+from edge_agent.serving.models import Models
 from edge_agent.serving.router import Router
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ DONE = Done(
     usage=Usage(prompt_tokens=7, completion_tokens=2),
     timings=Timings(queue_s=0.0, prefill_s=1.0, decode_s=3.0),
 )
+TINY = Models("tiny", "tiny", {})
 TYPED = "what somebody typed"
 
 
@@ -69,7 +71,7 @@ def request(
 
 
 def router(backend: ScriptedBackend, *, slots: int = 1, queue_requests: int = 1) -> Router:
-    return Router(backend, model="tiny", slots=slots, queue_requests=queue_requests)
+    return Router(backend, models=TINY, slots=slots, queue_requests=queue_requests)
 
 
 async def events_of(door: Router, asked: Request) -> list[Event]:
@@ -142,7 +144,7 @@ async def test_a_deadline_in_mid_answer_is_exceeded() -> None:
 async def test_a_slow_reader_meets_its_deadline_and_no_exception() -> None:
     clock = [100.0]
     backend = ScriptedBackend(ACCEPTED, None)
-    door = Router(backend, model="tiny", slots=1, queue_requests=1, clock=lambda: clock[0])
+    door = Router(backend, models=TINY, slots=1, queue_requests=1, clock=lambda: clock[0])
     async with aclosing(door.stream(request(deadline_s=5.0))) as events:
         assert await anext(events) == ACCEPTED
         clock[0] += 3600.0  # it went for lunch
@@ -192,7 +194,7 @@ async def test_the_time_to_come_back_follows_the_measured_pace() -> None:
     backend = ScriptedBackend(ACCEPTED, DONE)  # 4 s of work each
     door = router(backend, slots=1, queue_requests=10)
     await events_of(door, request())
-    stuck = Router(backend, model="tiny", slots=1, queue_requests=10)
+    stuck = Router(backend, models=TINY, slots=1, queue_requests=10)
     stuck._pace_s = door._pace_s
     stuck.open_requests = 11
     assert getattr((await events_of(stuck, request()))[0], "retry_after_s", None) == 20.0
