@@ -26,5 +26,6 @@ def mentions(template: str, name: str) -> bool:
 
 
 def _set(name: str, text: str) -> str:
-    # JSON's escapes are among jinja's. "+": the line that follows is not trimmed.
-    return f"{{% set {name} = {json.dumps(text, ensure_ascii=False)} +%}}"
+    # JSON's escapes are among jinja's. A line of its own, which jinja takes away whole: what
+    # follows still begins a line, and its indentation is trimmed, or not, as before.
+    return f"{{% set {name} = {json.dumps(text, ensure_ascii=False)} %}}\n"

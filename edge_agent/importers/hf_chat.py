@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
 from edge_agent.errors import ModelError
+from edge_agent.importers.chat_template import with_tokens
 from edge_agent.importers.directory import naming
 from edge_agent.importers.hf_config import Family, token_ids
 from edge_agent.messages import Sampling
@@ -95,7 +94,8 @@ class HfChat:
         if (size := len(source.encode(errors="replace"))) > MAX_TEMPLATE_BYTES:
             msg = f"a chat template of {size} bytes, the limit is {MAX_TEMPLATE_BYTES}"
             raise ModelError(msg)
-        return _with_tokens(source, {"bos_token": self._bos(), "eos_token": self._eos()})
+        tokens = {"bos_token": self._bos(), "eos_token": self._eos()}
+        return with_tokens(source, {name: text for name, text in tokens.items() if text})
 
     def stop_token_ids(self, config: HfConfig, tokens: Mapping[str, int]) -> tuple[int, ...]:
         """Return the ids that end an answer: all that any of the files names.
@@ -173,17 +173,3 @@ def _text(token: str | _Token | None) -> str:
     if token is None:
         return ""
     return token if isinstance(token, str) else token.content
-
-
-def _with_tokens(source: str, tokens: Mapping[str, str]) -> str:
-    """Return `source` with the special tokens it mentions set to their text.
-
-    A package has one template file and nothing beside it that could name them.
-    """
-    settings = "".join(
-        # JSON's escapes mean the same in jinja, but for the halves of surrogate pairs.
-        f"{{% set {name} = {json.dumps(text, ensure_ascii=False)} %}}\n"
-        for name, text in tokens.items()
-        if text and re.search(rf"\b{name}\b", source)
-    )
-    return settings + source

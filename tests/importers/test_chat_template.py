@@ -25,7 +25,13 @@ def test_any_token_is_written_as_it_is(token: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "template", ["\n{{ eos_token }}", "  \n {{- eos_token }}", "{{ eos_token }}"]
+    "template",
+    [
+        "\n{{ eos_token }}",
+        "  \n {{- eos_token }}",
+        "{{ eos_token }}",
+        "  {% if true %}{{ eos_token }}{% endif %}",
+    ],
 )
 def test_the_beginning_of_a_template_is_kept(template: str) -> None:
     bound = with_tokens(template, {"eos_token": "E"})
