@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_agent import config
-from edge_agent.cli.model_prepare import prepare
-from edge_agent.errors import ModelError
 from edge_agent.modelstore import disk
 from edge_agent.modelstore.catalog import catalog_of
 from edge_agent.modelstore.fit import packed_bytes, planned, raw_bytes
@@ -60,8 +59,9 @@ def noise_package(name: str, asked: Precision) -> Path:
                         workshop, source, package, options, about_bytes=raw, module=_MODULE
                     )
                 )
-    try:
-        prepare(package_name, store, progress)
-    except ModelError as exc:
-        progress.say(f"the weights stay as they are, on the heap: {exc}")
+    # In a child: what packing takes must not be in the figures of this process.
+    argv = [sys.executable, "-m", "edge_agent", "model", "prepare", package_name]
+    environ = {**os.environ, "EDGE_AGENT_HOME": str(cache_dir())}
+    if subprocess.run(argv, env=environ, check=False).returncode != 0:
+        progress.say("the weights stay as they are, on the heap")
     return store.package(package_name)

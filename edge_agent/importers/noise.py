@@ -92,13 +92,13 @@ def noise_model(
         context=context,
         products=tuple(_products(shape, linears, head, is_tied=is_tied)),
         norms=dict(_norms(shape)),
-        tokenizer=json.dumps(tokenizer(shape.vocab)).encode(),
+        tokenizer=tokenizer(shape.vocab),
         chat_template=CHAT_TEMPLATE,
         stop_token_ids=(shape.vocab - 1,),
     )
 
 
-def tokenizer(vocab: int) -> dict[str, object]:
+def tokenizer(vocab: int) -> bytes:
     """Return a byte-level BPE `tokenizer.json` of `vocab` made-up words, as large as a real one."""
     # The byte alphabet of GPT-2: printable characters stand for themselves, others from U+0100 on.
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
@@ -119,7 +119,7 @@ def tokenizer(vocab: int) -> dict[str, object]:
         "trim_offsets": True,
         "use_regex": True,
     }
-    return {
+    content = {
         "version": "1.0",
         "added_tokens": [],
         "normalizer": None,
@@ -132,6 +132,7 @@ def tokenizer(vocab: int) -> dict[str, object]:
             "merges": merges,
         },
     }
+    return json.dumps(content).encode()
 
 
 def _products(shape: Shape, linears: Blocks, head: Blocks, *, is_tied: bool) -> Iterator[Product]:
