@@ -35,6 +35,8 @@ def model_home() -> Path:
         if not _is_current(stamp):
             subprocess.run([*command, "remove", MODEL], env=environ, check=False)
         subprocess.run([*command, "pull", MODEL], env=environ, check=True)
+        # Each daemon would do it at its first start, and so change what the tests share.
+        subprocess.run([*command, "prepare", MODEL, "--quick"], env=environ, check=True)
         stamp.write_text(_makers())
     return home
 
