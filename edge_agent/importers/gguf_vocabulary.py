@@ -45,6 +45,10 @@ _PHI_STRIPPED = {
 }
 
 
+# A block on a line of its own: jinja takes the end of the line away, and what follows begins one.
+_BOS_FIRST = "{% if true %}{{ bos_token }}{% endif %}\n"
+
+
 class _Kind(IntEnum):
     """The token types that a byte-level vocabulary can have."""
 
@@ -157,7 +161,7 @@ def chat_template(gguf: GgufFile, vocabulary: Vocabulary) -> str:
     if add_bos and not tokens.get("bos_token"):
         gguf.refuse("every prompt begins with 'tokenizer.ggml.bos_token_id', which is missing")
     if add_bos and not mentions(template, "bos_token") and tokens["bos_token"] not in template:
-        template = "{{ bos_token }}" + template
+        template = _BOS_FIRST + template
     return with_tokens(template, tokens)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from edge_agent.errors import ModelError
 from edge_agent.importers.gguf import GgufFile
@@ -169,8 +170,9 @@ def test_a_phi_stops_at_the_next_turn_and_takes_white_space(tmp_path: Path) -> N
     assert takes_space == set(names) - {"<|endofprompt|>"}
 
 
-SET_EOS = '{% set eos_token = "<|im_end|>" +%}'
-SET_BOS = '{% set bos_token = "<|im_start|>" +%}'
+SET_EOS = '{% set eos_token = "<|im_end|>" %}\n'
+BOS_FIRST = "{% if true %}{{ bos_token }}{% endif %}\n"
+SET_BOS = '{% set bos_token = "<|im_start|>" %}\n'
 
 
 @pytest.mark.parametrize(
@@ -185,9 +187,9 @@ SET_BOS = '{% set bos_token = "<|im_start|>" +%}'
         ),
         (
             {"ggml.bos_token_id": 1, "ggml.add_bos_token": True},
-            SET_BOS + "{{ bos_token }}" + TEMPLATE,
+            SET_BOS + BOS_FIRST + TEMPLATE,
         ),
-        ({"ggml.bos_token_id": 1, "ggml.pre": "llama-bpe"}, SET_BOS + "{{ bos_token }}" + TEMPLATE),
+        ({"ggml.bos_token_id": 1, "ggml.pre": "llama-bpe"}, SET_BOS + BOS_FIRST + TEMPLATE),
         (
             {"ggml.bos_token_id": 1, "ggml.pre": "llama-bpe", "ggml.add_bos_token": False},
             TEMPLATE,
@@ -213,6 +215,21 @@ SET_BOS = '{% set bos_token = "<|im_start|>" +%}'
 )
 def test_the_template_writes_the_tokens_it_needs(opened: GgufFile, expected: str) -> None:
     assert chat_template(opened, read(opened)) == expected
+
+
+def test_a_first_token_leaves_the_rest_of_the_template_as_it_was(tmp_path: Path) -> None:
+    template = "  {% if true %}\n  said\n{% endif %}"
+    changes = {
+        "chat_template": template,
+        "ggml.bos_token_id": 1,
+        "ggml.add_bos_token": True,
+    }
+    with GgufFile(written(tmp_path, changes)) as gguf:
+        found = chat_template(gguf, read(gguf))
+
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    plain, rendered = (environment.from_string(text).render() for text in (template, found))
+    assert rendered == "<|im_start|>" + plain
 
 
 @pytest.mark.parametrize(
