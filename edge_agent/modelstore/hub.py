@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from edge_agent.errors import ModelError
 from edge_agent.modelstore.child import Child
 from edge_agent.modelstore.download import Remote
-from edge_agent.modelstore.sources import FileName
+from edge_agent.modelstore.manifest import FileName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,7 +65,7 @@ def list_files(source: HfSource, workshop: Workshop) -> Listing:
             msg = f"{source.repo}: its list of files is over {_LISTING_LIMIT_BYTES} bytes"
             raise ModelError(msg)
         return msgspec.json.decode(data, type=Listing)
-    except msgspec.DecodeError as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         msg = f"{source.repo}: the hub's list of files: {exc}"
         raise ModelError(msg) from exc
 

@@ -6,6 +6,8 @@ A package is a directory: `manifest.json`, `decoder.<kv dtype>.onnx`, `weights.b
 
 from __future__ import annotations
 
+import os
+import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -20,6 +22,13 @@ if TYPE_CHECKING:
 FILE_NAME = "manifest.json"
 FORMAT = 2
 
+# Files that a manifest never lists: itself, and what a machine prepares for itself.
+_RESERVED = re.compile(r"manifest\.json|prepared\b.*|.*\.prepared\..*")
+# Thousands of files and factors; a real manifest has a few kilobytes.
+LIMIT_BYTES = 4 << 20
+
+# One path component: names are looked up in a directory or an archive and lead nowhere else.
+FileName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,254}$")]
 Count = Annotated[int, Meta(ge=1, le=1 << 24)]
 
 
@@ -55,7 +64,7 @@ class Rope(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Size and hash of one file of the package."""
 
-    bytes: int
+    bytes: Annotated[int, Meta(ge=0, le=1 << 42)]
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 
@@ -85,7 +94,7 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     shape: Shape
     rope: Rope
     quantization: Quantization
-    graphs: dict[str, str]
+    graphs: dict[str, FileName]
     """KV dtype (`fp32`, `fp16`, `int8`) -> file name of the decoder graph."""
     stop_token_ids: tuple[int, ...]
     sampling: Sampling = Sampling()
@@ -93,7 +102,13 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     source: str
     created: int
     """Seconds since the epoch, for `/v1/models`."""
-    files: dict[str, File]
+    files: dict[FileName, File]
+
+
+class _Format(Struct, frozen=True):
+    """Read first: another format may have other fields."""
+
+    format: int
 
 
 def read_manifest(package: Path) -> Manifest:
@@ -104,11 +119,38 @@ def read_manifest(package: Path) -> Manifest:
     """
     path = package / FILE_NAME
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-    except (OSError, msgspec.DecodeError) as exc:
+        data = path.read_bytes()
+    except OSError as exc:
         msg = f"{path}: {exc}"
         raise ModelError(msg) from exc
-    if manifest.format != FORMAT:
-        msg = f"{path}: format {manifest.format}, this version reads {FORMAT}; import it again"
-        raise ModelError(msg)
-    return manifest
+    return parse_manifest(data, path)
+
+
+def parse_manifest(data: bytes, path: Path) -> Manifest:
+    """Return the manifest that `data` is; `path`, where it comes from, is for errors.
+
+    Raises:
+        ModelError: as `read_manifest`.
+    """
+    try:
+        found = msgspec.json.decode(data, type=_Format).format
+        if found == FORMAT:
+            return msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        msg = f"{path}: {exc}"
+        raise ModelError(msg) from exc
+    msg = f"{path}: format {found}, this version reads {FORMAT}; import it again"
+    raise ModelError(msg)
+
+
+def write_manifest(package: Path, manifest: Manifest) -> None:
+    """Write the manifest of `package`, a directory that has none, and bring it to the disk."""
+    with (package / FILE_NAME).open("xb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(manifest)))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def is_reserved(name: str) -> bool:
+    """Tell whether a file called `name` is none that a manifest may list."""
+    return _RESERVED.fullmatch(name) is not None

@@ -28,6 +28,8 @@ class Stage(StrEnum):
     DOWNLOAD = "download"
     IMPORT = "import"
     VERIFY = "verify"
+    EXPORT = "export"
+    UNPACK = "unpack"
     PREPARE = "prepare"
 
 

@@ -11,11 +11,10 @@ from typing import Annotated, assert_never
 
 from msgspec import Meta, Struct
 
-from edge_agent.modelstore.manifest import File
+from edge_agent.modelstore.manifest import File, FileName
 
 _NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}"
 
-FileName = Annotated[str, Meta(pattern=rf"^{_NAME}$")]
 Folder = Annotated[str, Meta(pattern=rf"^({_NAME}/)*{_NAME}$", max_length=512)]
 # As shells know them, within one directory.
 FilePattern = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_*?][A-Za-z0-9._*?-]{0,254}$")]
