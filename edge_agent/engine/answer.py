@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge_agent.engine.sampler import Picker
-from edge_agent.messages import Delta, Done, FinishReason, Timings, Usage
-from edge_agent.text.stream import TextStream
+from edge_agent.messages import Delta, Done, FinishReason, Timings, ToolCall, Usage
+from edge_agent.text.answer_text import AnswerText
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from edge_agent.engine.sampler import Logits
     from edge_agent.messages import Event, Sampling
+    from edge_agent.text.answer_text import Offer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,8 @@ class Prepared:
     """Tokens that end the answer and are not part of its text."""
     sampling: Sampling
     """With the defaults of the model's package filled in."""
+    offer: Offer | None = None
+    """The tools that the answer may call."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,7 +68,7 @@ class RunningAnswer:
         self._prepared = prepared
         self._generated: list[int] = []
         self._picker = Picker(prepared.sampling, prompt=prepared.prompt, vocab=vocab)
-        self._text = TextStream(prepared.stop)
+        self._text = AnswerText(stop=prepared.stop, offer=prepared.offer)
 
     @property
     def prompt_left(self) -> int:
@@ -92,19 +95,23 @@ class RunningAnswer:
         self.clock.first_token_s = self.clock.first_token_s or now_s
         self._generated.append(token)
         is_stop = token in self._prepared.stop_ids
-        text = "" if is_stop else self._text.feed(data)
-        stopped_by = self._text.stopped_by
-        reason = None
-        if is_stop or stopped_by is not None:
-            reason = FinishReason.STOP
-        elif len(self._generated) >= self._prepared.max_tokens:
-            reason = FinishReason.LENGTH
-        if reason is None:
-            return [Delta(text)] if text else []
-        text += self._text.finish()
+        pieces = [] if is_stop else self._text.feed(token, data)
+        is_stop = is_stop or self._text.is_enough
+        is_over = is_stop or len(self._generated) >= self._prepared.max_tokens
+        if is_over:
+            pieces += self._text.finish()
+        told: list[Event] = [
+            piece if isinstance(piece, ToolCall) else Delta(piece) for piece in pieces
+        ]
+        if is_over:
+            told.append(self._done(FinishReason.STOP if is_stop else FinishReason.LENGTH, now_s))
+        return told
+
+    def _done(self, reason: FinishReason, now_s: float) -> Done:
+        if reason is FinishReason.STOP and self._text.num_calls:
+            reason = FinishReason.TOOL_CALLS
         usage = Usage(
             prompt_tokens=len(self._prepared.prompt), completion_tokens=len(self._generated)
         )
         timings = self.clock.timings(now_s)
-        done = Done(finish_reason=reason, usage=usage, timings=timings, stop=stopped_by)
-        return [Delta(text), done] if text else [done]
+        return Done(finish_reason=reason, usage=usage, timings=timings, stop=self._text.stopped_by)

@@ -9,19 +9,17 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 
-from edge_agent.engine.answer import Clock, Prepared, RunningAnswer
+from edge_agent.engine.answer import Clock, RunningAnswer
 from edge_agent.engine.batch import Row
 from edge_agent.engine.decoder import Decoder
 from edge_agent.engine.kv_cache import KvDtype
+from edge_agent.engine.prepare import Preparer
 from edge_agent.engine.scheduler import SlotState, plan
-from edge_agent.errors import Cancelled, Overloaded, PromptTooLong
-from edge_agent.messages import Accepted, Done, Failed, Sampling
+from edge_agent.errors import Cancelled, Overloaded
+from edge_agent.messages import Accepted, Done, Failed
 from edge_agent.modelstore.manifest import read_manifest
-from edge_agent.text.chat import ChatTemplate
-from edge_agent.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from edge_agent.engine.answer import Prepared
     from edge_agent.engine.scheduler import Work
     from edge_agent.messages import Event, Request
 
@@ -66,10 +65,9 @@ class Engine:
         self._chunk_tokens = chunk_tokens
         self._queue_requests = queue_requests
         self._clock = clock
-        self._defaults = manifest.sampling
-        self._stop_ids = frozenset(manifest.stop_token_ids)
-        self._tokenizer = Tokenizer.load(package / "tokenizer.json")
-        self._template = ChatTemplate.load(package / "chat_template.jinja", self._tokenizer)
+        self._preparer = Preparer(package, manifest, context=self.context)
+        self._stop_ids = self._preparer.stop_ids
+        self._tokenizer = self._preparer.tokenizer
         self._holes = np.asarray(self._tokenizer.holes(manifest.shape.vocab), np.int64)
         # A row is checked with its padded chunk, so the caches reach one chunk past the context.
         tokens = self.context + chunk_tokens
@@ -109,22 +107,9 @@ class Engine:
     def prepare(self, request: Request) -> Prepared:
         """Render and tokenize `request`, and check that it fits. Any thread.
 
-        Raises:
-            PromptTooLong: no token of the context would be left for the answer.
-            InvalidRequest: the chat template does not allow this conversation.
+        Raises as `Preparer.prepare`.
         """
-        prompt = self._template.encode(request.messages)
-        room = self.context - len(prompt)
-        if room < 1:
-            raise PromptTooLong(len(prompt), self.context - 1)
-        return Prepared(
-            id=request.id,
-            prompt=prompt,
-            max_tokens=min(request.max_tokens or room, room),
-            stop=request.stop,
-            stop_ids=self._stop_ids,
-            sampling=_with_defaults(request.sampling, self._defaults),
-        )
+        return self._preparer.prepare(request)
 
     def submit(self, prepared: Prepared) -> Accepted:
         """Queue a prepared request; its events come out of `step`.
@@ -217,11 +202,3 @@ class Engine:
     def _release(self, answer: RunningAnswer) -> None:
         del self._running[answer.slot]
         self._decoder.arena.release(answer.slot)
-
-
-def _with_defaults(sampling: Sampling, defaults: Sampling) -> Sampling:
-    """Return `sampling` with what it leaves open taken from `defaults`."""
-    asked = {
-        name: value for name, value in msgspec.structs.asdict(sampling).items() if value is not None
-    }
-    return msgspec.structs.replace(defaults, **asked)

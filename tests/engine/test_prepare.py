@@ -1,0 +1,101 @@
+"""Requests become ids that fit, with the package's defaults and the offered tools."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from edge_agent.engine.prepare import Preparer
+from edge_agent.errors import PromptTooLong
+from edge_agent.messages import Message, NamedTool, Request, Role, Sampling, Tool, ToolMode
+from edge_agent.modelstore.manifest import FORMAT, Manifest, Quantization, Rope, Shape
+from tests.text import o200k
+from tests.text.templates import PHI
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+END = o200k.CONTROL["<|end|>"]
+TOOLS = (Tool(name="f"), Tool(name="g"))
+MANIFEST = Manifest(
+    format=FORMAT,
+    name="phi",
+    family="phi3",
+    context=4096,
+    shape=Shape(
+        layers=1, hidden=1, heads=1, kv_heads=1, head_dim=1, intermediate=1, vocab=o200k.VOCAB,
+        norm_eps=1e-5,
+    ),
+    rope=Rope(theta=1e4, dims=2, original_context=4096),
+    quantization=Quantization(bits=4, block=32, head_bits=8, head_block=32, activations="exact"),
+    graphs={},
+    stop_token_ids=(END, o200k.CONTROL["<|endoftext|>"]),
+    sampling=Sampling(temperature=0.5, top_p=0.9),
+    licence="MIT",
+    source="here",
+    created=0,
+    files={},
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def preparer(tmp_path_factory: pytest.TempPathFactory) -> Preparer:
+    package: Path = tmp_path_factory.mktemp("package")
+    (package / "tokenizer.json").symlink_to(o200k.path())
+    (package / "chat_template.jinja").write_text(PHI)
+    return Preparer(package, MANIFEST, context=64)
+
+
+def ask(content: str = "Hi", **fields: Any) -> Request:
+    return Request(id="r", messages=(Message(role=Role.USER, content=content),), **fields)
+
+
+def test_a_prompt_is_rendered_and_stops_where_the_package_says(preparer: Preparer) -> None:
+    prepared = preparer.prepare(ask())
+
+    assert prepared.prompt == [200021, 12194, END, 200019]
+    assert prepared.stop_ids == {200020, 199999}
+    assert prepared.max_tokens == 60
+    assert prepared.offer is None
+
+
+def test_what_a_request_leaves_open_the_package_decides(preparer: Preparer) -> None:
+    sampling = preparer.prepare(ask(sampling=Sampling(temperature=0, seed=3))).sampling
+
+    assert sampling == Sampling(temperature=0, top_p=0.9, seed=3)
+
+
+@pytest.mark.parametrize(("max_tokens", "expected"), [(None, 60), (5, 5), (999, 60)])
+def test_an_answer_fits_the_context(
+    preparer: Preparer, max_tokens: int | None, expected: int
+) -> None:
+    assert preparer.prepare(ask(max_tokens=max_tokens)).max_tokens == expected
+
+
+def test_a_prompt_that_does_not_fit_is_refused_with_both_numbers(preparer: Preparer) -> None:
+    with pytest.raises(PromptTooLong, match="prompt is 64 tokens, the limit is 63"):
+        preparer.prepare(ask("a " * 60))
+
+
+def test_tools_are_offered_with_the_tags_the_vocabulary_has(preparer: Preparer) -> None:
+    offer = preparer.prepare(ask(tools=TOOLS, parallel_tool_calls=False)).offer
+
+    assert offer
+    assert list(offer.names) == ["f", "g"]
+    assert offer.tags == {200025: b"<|tool_call|>", 200026: b"<|/tool_call|>"}
+    assert not offer.many
+    assert offer.opening == ""
+
+
+def test_tools_that_may_not_be_called_are_not_there(preparer: Preparer) -> None:
+    assert preparer.prepare(ask(tools=TOOLS, tool_choice=ToolMode.NONE)) == preparer.prepare(ask())
+
+
+def test_a_tool_that_has_to_be_called_begins_the_answer(preparer: Preparer) -> None:
+    prepared = preparer.prepare(ask(tools=TOOLS, tool_choice=NamedTool("g")))
+
+    assert prepared.offer
+    assert prepared.offer.opening == '<|tool_call|>[{"name": "g", "arguments":'
+    opening = [200019, 200025, *preparer.tokenizer.encode('[{"name": "g", "arguments":')]
+    assert prepared.prompt[-len(opening) :] == opening
