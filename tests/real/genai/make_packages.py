@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -34,34 +34,45 @@ REFERENCES = "references.json"
 class Recipe:
     """What a package is built from, and how."""
 
-    checkpoint: TinyHf = field(default_factory=TinyHf)
+    checkpoint: TinyHf
     precision: str = "int4"
     options: tuple[str, ...] = ()
 
 
-LLAMA = TinyHf(family="llama", is_tied=False)
+# Half of a package would be rotary tables, if all had as many positions as the first.
+SHORTER = {"max_position_embeddings": 2 * ORIGINAL_CONTEXT}
+PHI3 = TinyHf(config=SHORTER)
+LLAMA = TinyHf(family="llama", is_tied=False, config=SHORTER)
 RECIPES = {
-    "phi3-int4": Recipe(),
+    "phi3-int4": Recipe(checkpoint=TinyHf()),
     # As the official package: a float embedding beside the 4-bit head.
-    "phi3-untied": Recipe(options=("shared_embeddings=false", EXACT)),
-    # Zero points of 4 and of 8 bits; rows of 128 are one block, so half of a byte is filling.
-    "phi3-k-quant": Recipe(options=("algo_config=k_quant_mixed", "block_size=128", EXACT)),
-    "phi3-asymmetric": Recipe(
-        options=("algo_config=rtn", "is_symmetric=false", "block_size=64", EXACT)
+    "phi3-untied": Recipe(
+        checkpoint=PHI3, options=("shared_embeddings=false", "block_size=128", EXACT)
     ),
-    "phi3-fp32": Recipe(precision="fp32"),
+    # Zero points of 4 and of 8 bits.
+    "phi3-k-quant": Recipe(
+        checkpoint=PHI3, options=("algo_config=k_quant_mixed", "block_size=64", EXACT)
+    ),
+    "phi3-asymmetric": Recipe(
+        checkpoint=PHI3, options=("algo_config=rtn", "is_symmetric=false", EXACT)
+    ),
+    "phi3-fp32": Recipe(checkpoint=PHI3, precision="fp32"),
     "llama-int4": Recipe(checkpoint=LLAMA, options=("prune_lm_head=true", EXACT)),
     "llama-int8": Recipe(checkpoint=LLAMA, precision="int8", options=(EXACT,)),
 }
 
 
-def build(recipe: Recipe, package: Path) -> None:
-    """Write the checkpoint of `recipe` and build the new directory `package` from it."""
+def build(recipe: Recipe, package: Path, python: str = sys.executable) -> None:
+    """Write the checkpoint of `recipe`; build the directory `package` with the builder of `python`.
+
+    Raises:
+        CalledProcessError: the builder failed.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         checkpoint = Path(scratch, "checkpoint")
         checkpoint.mkdir()
         recipe.checkpoint.write(checkpoint)
-        command = [sys.executable, "-m", "onnxruntime_genai.models.builder"]
+        command = [python, "-m", "onnxruntime_genai.models.builder"]
         command += ["-i", str(checkpoint), "-o", str(package), "-p", recipe.precision]
         command += ["-e", "cpu", "-c", str(Path(scratch, "cache"))]
         if recipe.options:
@@ -94,10 +105,10 @@ def answers(package: Path) -> list[dict[str, Any]]:
 
 def store(package: Path, file: Path) -> None:
     """Pack the directory `package` into the new zip `file`, the same for the same content."""
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with zipfile.ZipFile(file, "w") as archive:
         for path in sorted(package.iterdir()):
             # Without a time, so that what is built again can be compared.
-            archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes(), zipfile.ZIP_DEFLATED)
+            archive.writestr(zipfile.ZipInfo(path.name), path.read_bytes(), zipfile.ZIP_LZMA)
 
 
 def main(directory: Path) -> None:
