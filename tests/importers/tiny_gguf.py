@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from edge_agent.importers.source import Model
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
@@ -89,6 +91,12 @@ class TinyModel:
             raw = gguf.quants.quantize(floats, number)
         writer.add_tensor(name, raw, raw_dtype=number)
         return gguf.quants.dequantize(raw, number).astype(np.float32)
+
+
+def rows_of(model: Model, name: str) -> NDArray[np.float32]:
+    """Return all rows of a product of an open model as floats."""
+    product = next(product for product in model.products if product.name == name)
+    return np.concatenate([part.floats(0, part.rows) for part in product.parts])
 
 
 def vocabulary() -> list[str]:
