@@ -27,12 +27,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Print the answer as it comes; figures go to standard error."""
     from edge_agent import config  # noqa: PLC0415  # heavy imports wait until the verb is known
-    from edge_agent.cli.local import compute_threads, find_package  # noqa: PLC0415
+    from edge_agent.cli.local import compute_threads, dress, find_package  # noqa: PLC0415
     from edge_agent.engine.engine import Engine  # noqa: PLC0415
 
     settings = config.load(Path(args.config) if args.config else None)
+    name = args.model or settings.model
     engine = Engine(
-        find_package(args.model or settings.model),
+        find_package(name),
         slots=1,
         context=settings.engine.context,
         chunk_tokens=settings.engine.chunk_tokens,
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         kv_dtype=settings.engine.kv_dtype,
         queue_requests=1,
     )
-    engine.submit(engine.prepare(_request(args)))
+    engine.submit(engine.prepare(dress(name, _request(args))))
     while engine.busy:
         for _, event in engine.step():
             match event:

@@ -6,24 +6,35 @@ from typing import TYPE_CHECKING
 
 from edge_agent import config
 from edge_agent.errors import ModelError, ModelNotFound
+from edge_agent.modelstore.catalog import catalog_of
 from edge_agent.modelstore.store import ModelStore
 from edge_agent.ops.cores import usable_cores
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from edge_agent.messages import Request
+
 
 def find_package(name: str) -> Path:
-    """Return the directory of the package `name`.
+    """Return the directory of the package `name`; of a variant, that of its base.
 
     Raises:
         ModelError: it is not here; the sentence says how to get it.
     """
+    home = config.home_dir()
     try:
-        return ModelStore(config.home_dir()).package(name)
+        return ModelStore(home).package(catalog_of(home).base(name))
     except ModelNotFound as exc:
         msg = f"{exc}; fetch it with: edge-agent model pull {name}"
         raise ModelError(msg) from exc
+
+
+def dress(name: str, request: Request) -> Request:
+    """Return `request` as the model shall see it that is called `name`: if a variant, with it."""
+    catalog = catalog_of(config.home_dir())
+    variant = catalog.variants_of(catalog.base(name)).get(name)
+    return variant.dress(request) if variant else request
 
 
 def compute_threads(settings: config.Config) -> int:

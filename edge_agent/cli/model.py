@@ -1,16 +1,16 @@
-"""`edge-agent model`: pull, prepare, calibrate, list, show, verify and remove model packages."""
+"""`edge-agent model`: everything that is done to model packages."""
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from edge_agent import config
-from edge_agent.cli import model_calibrate, model_prepare
-from edge_agent.errors import EdgeError
+from edge_agent.cli import model_calibrate, model_import, model_prepare
+from edge_agent.cli.reporting import add_json_option, reporting
+from edge_agent.errors import ModelError
 from edge_agent.modelstore.catalog import Catalog, catalog_of
 from edge_agent.modelstore.manifest import read_manifest
 from edge_agent.modelstore.progress import Progress
@@ -28,10 +28,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Register the verb."""
     parser = subparsers.add_parser("model", help="fetch, list, check and remove model packages")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    listing = verbs.add_parser("list", help="name the packages here and those that can be pulled")
+    listing = verbs.add_parser("list", help="name the packages here, and what can be pulled")
     listing.set_defaults(run=run_list)
     pulling = _add_verb(verbs, "pull", run_pull, "prepare a model, if it is not here")
-    pulling.add_argument("--json", action="store_true", help="report in JSON lines on stdout")
+    add_json_option(pulling)
+    model_import.add_parser(verbs)
     model_prepare.add_parser(verbs)
     model_calibrate.add_parser(verbs)
     _add_verb(verbs, "show", run_show, "print what is known of a model, as JSON")
@@ -40,40 +41,39 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run_pull(args: argparse.Namespace) -> int:
-    """Prepare the model; with --json the last line of a failure is {"error": sentence}."""
-    progress = Progress(sys.stderr, sys.stdout if args.json else None)
-    try:
+    """Prepare the model, or the base of a variant, if it is not here."""
+    with reporting(is_json=args.json) as progress:
         path = pull(args.name, store=_store(), catalog=_catalog(), progress=progress)
-    except EdgeError as exc:
-        progress.end_line()
-        if args.json:
-            print(json.dumps({"error": str(exc)}), flush=True)
-        raise
-    progress.say(f"{args.name} is ready in {path}")
+        progress.say(f"{path.name} is ready in {path}")
     return 0
 
 
 def run_list(_: argparse.Namespace) -> int:
-    """Print one line per model: name, megabytes, state."""
-    store = _store()
-    for name in store.names():
-        manifest = read_manifest(store.package(name))
-        size = sum(file.bytes for file in manifest.files.values()) / _MB
-        print(f"{name:<32} {size:8.1f} MB  here")
-    for card in _catalog().cards:
-        if card.name not in store.names():
-            print(f"{card.name:<32} {card.package_bytes / _MB:8.1f} MB  can be pulled")
+    """Print one line per package, model and variant: name, megabytes, state."""
+    store, catalog = _store(), _catalog()
+    here = store.names()
+    for name in here:
+        _print_line(name, *_size_and_state(store, name))
+    for card in catalog.cards:
+        if card.name not in here:
+            _print_line(card.name, card.package_bytes, "can be pulled")
+    for variant in catalog.variants:
+        state = "is here" if variant.variant_of in here else "can be pulled"
+        _print_line(variant.name, None, f"variant of {variant.variant_of}, which {state}")
+    for problem in catalog.problems:
+        print(f"card not read: {problem}", file=sys.stderr)
     return 0
 
 
 def run_show(args: argparse.Namespace) -> int:
-    """Print the manifest of a package, else the card of a model."""
+    """Print the manifest of a package, else the card of a model or of a variant and its file."""
     store = _store()
-    facts = (
-        read_manifest(store.package(args.name))
-        if args.name in store.names()
-        else _catalog().entry(args.name)
-    )
+    if args.name in store.names():
+        facts = msgspec.to_builtins(read_manifest(store.package(args.name)))
+    else:
+        catalog = _catalog()
+        card = msgspec.to_builtins(catalog.entry(args.name))
+        facts = {"card": str(catalog.path(args.name)), **card}
     print(msgspec.json.format(msgspec.json.encode(facts)).decode())
     return 0
 
@@ -94,6 +94,19 @@ def run_remove(args: argparse.Namespace) -> int:
     remove(args.name, store=_store(), progress=Progress(sys.stderr))
     print(f"{args.name} is removed")
     return 0
+
+
+def _size_and_state(store: ModelStore, name: str) -> tuple[int | None, str]:
+    try:
+        manifest = read_manifest(store.package(name))
+    except ModelError as exc:
+        return None, f"damaged: {exc}"
+    return manifest.total_bytes, "here"
+
+
+def _print_line(name: str, size_bytes: int | None, state: str) -> None:
+    size = "-" if size_bytes is None else f"{size_bytes / _MB:.1f} MB"
+    print(f"{name:<32} {size:>11}  {state}")
 
 
 def _add_verb(

@@ -55,12 +55,11 @@ def export(package: Path, target: Path, progress: Progress) -> None:
         msg = f"{target} is there already"
         raise ModelError(msg)
     facts = manifest.read_manifest(package)
-    total_bytes = sum(file.bytes for file in facts.files.values())
-    disk.require(f"writing {target}", total_bytes, target.parent)
+    disk.require(f"writing {target}", facts.total_bytes, target.parent)
     part = target.with_name(f"{target.name}.part")
     try:
         with part.open("wb") as out:
-            _write_members(package, facts, out, progress.stage(Stage.EXPORT, total_bytes))
+            _write_members(package, facts, out, progress.stage(Stage.EXPORT, facts.total_bytes))
             out.flush()
             os.fsync(out.fileno())
         part.rename(target)
@@ -90,7 +89,7 @@ def unpack(path: Path, package: Path, *, name: str, progress: Progress) -> None:
     with path.open("rb") as file:
         reader = _Reader(path, file)
         facts = msgspec.structs.replace(reader.facts(), name=name)
-        show = progress.stage(Stage.UNPACK, sum(each.bytes for each in facts.files.values()))
+        show = progress.stage(Stage.UNPACK, facts.total_bytes)
         package.mkdir()
         done_bytes = 0
         missing = dict(facts.files)

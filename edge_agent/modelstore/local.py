@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from edge_agent.modelstore.catalog import Catalog
     from edge_agent.modelstore.progress import Progress
     from edge_agent.modelstore.store import ModelStore
-    from edge_agent.modelstore.workshop import Workshop
 
 _CHECKPOINT = "*.safetensors"
 _CHECKPOINT_WEIGHT_BYTES = 2  # as models are published today; with float32 the guess is too high
@@ -67,17 +66,27 @@ def import_model(
     """
     path = source.absolute()
     try:
-        is_package = archive.is_archive(path)
-        own_name = archive.read_facts(path).name if is_package else None
+        facts = archive.read_facts(path) if archive.is_archive(path) else None
+        num_bytes = facts.total_bytes if facts else about_bytes(path, asked.precision)
     except OSError as exc:
         msg = f"{path}: {exc.strerror}"
         raise ModelError(msg) from exc
+    own_name = facts.name if facts else None
     name = _checked_name(asked.name or own_name, store, catalog)
     with opened(name, store, progress) as workshop:
-        if is_package:
-            _unpack(path, workshop)
+        disk.require(f"importing {path}", num_bytes, workshop.staging)
+        if facts:
+            workshop.build(
+                lambda package: archive.unpack(path, package, name=name, progress=progress)
+            )
         else:
-            _import(path, asked, workshop, catalog)
+            options = [*asked.options(), *_card_option(name, catalog, progress)]
+            origin = ["--origin", f"file:{path}"]
+            workshop.build(
+                lambda package: run_import(
+                    workshop, path, package, [*options, *origin], about_bytes=num_bytes
+                )
+            )
     return store.package(name)
 
 
@@ -112,25 +121,9 @@ def _checked_name(name: str | None, store: ModelStore, catalog: Catalog) -> str:
     raise ModelError(msg)
 
 
-def _unpack(path: Path, workshop: Workshop) -> None:
-    facts = archive.read_facts(path)
-    total_bytes = sum(file.bytes for file in facts.files.values())
-    disk.require(f"unpacking {path}", total_bytes, workshop.staging)
-    workshop.build(
-        lambda package: archive.unpack(
-            path, package, name=workshop.name, progress=workshop.progress
-        )
-    )
-
-
-def _import(path: Path, asked: Asked, workshop: Workshop, catalog: Catalog) -> None:
-    options = [*asked.options(), "--origin", f"file:{path}"]
-    if workshop.name in catalog:
-        card = catalog.path(workshop.name)
-        workshop.progress.say(f"what is not said here, {card} says")
-        options += ["--card", str(card)]
-    num_bytes = about_bytes(path, asked.precision)
-    disk.require(f"importing {path}", num_bytes, workshop.staging)
-    workshop.build(
-        lambda package: run_import(workshop, path, package, options, about_bytes=num_bytes)
-    )
+def _card_option(name: str, catalog: Catalog, progress: Progress) -> list[str]:
+    if name not in catalog:
+        return []
+    card = catalog.path(name)
+    progress.say(f"what is not said here, {card} says")
+    return ["--card", str(card)]

@@ -104,6 +104,11 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Seconds since the epoch, for `/v1/models`."""
     files: dict[FileName, File]
 
+    @property
+    def total_bytes(self) -> int:
+        """Size of all files, without what a machine prepares for itself."""
+        return sum(file.bytes for file in self.files.values())
+
 
 class _Format(Struct, frozen=True):
     """Read first: another format may have other fields."""

@@ -120,7 +120,7 @@ def check_files(package: Path, progress: Progress) -> None:
         ModelError: a file is missing, or is not what was written.
     """
     manifest = read_manifest(package)
-    show = progress.stage(Stage.VERIFY, sum(file.bytes for file in manifest.files.values()))
+    show = progress.stage(Stage.VERIFY, manifest.total_bytes)
     done_bytes = 0
     for file, expected in _files(package, manifest):
         found = sha256(file, _after(done_bytes, show), expected.bytes)
