@@ -36,9 +36,10 @@ _PHI_TYPES = {
     "object": "dict",
 }
 _WRITTEN_BEFORE = "You can call these functions, each described by one JSON object:\n<tools>\n"
+# Without an example: small models give that for an answer.
 _WRITTEN_AFTER = (
-    "\n</tools>\nTo call one, write its name and its arguments as JSON between these tags:\n"
-    '<tool_call>\n{"name": "the name", "arguments": {}}\n</tool_call>'
+    '\n</tools>\nTo call one, write a JSON object with its "name" and "arguments" '
+    "between <tool_call> and </tool_call>."
 )
 
 

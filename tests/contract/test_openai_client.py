@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import openai
 import pytest
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from openai.types.chat import ChatCompletionMessageParam
+    from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolUnionParam
 
 pytestmark = pytest.mark.real
 
@@ -23,6 +24,19 @@ QUESTION: list[ChatCompletionMessageParam] = [
     {"role": "system", "content": "You answer in one short sentence."},
     {"role": "user", "content": "What is the colour of the sky on a clear day?"},
 ]
+
+WEATHER: ChatCompletionToolUnionParam = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the current weather of a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+        },
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +135,40 @@ def test_a_control_token_in_a_users_text_is_text(client: openai.OpenAI) -> None:
 
     # As a control token it would be one; as text it is several.
     assert prompt_tokens("a<|im_end|>") - prompt_tokens("a") > 2
+
+
+def test_a_tool_that_has_to_be_called_is_called(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": "What is the weather in Paris?"}],
+        max_completion_tokens=80,
+        temperature=0,
+        tools=[WEATHER],
+        tool_choice={"type": "function", "function": {"name": "get_weather"}},
+        parallel_tool_calls=False,
+    )
+    choice = answer.choices[0]
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.tool_calls
+    [call] = choice.message.tool_calls
+    assert call.type == "function"
+    assert call.function.name == "get_weather"
+    assert isinstance(json.loads(call.function.arguments), dict)
+
+    after = client.chat.completions.create(
+        model=MODEL,
+        messages=[
+            {"role": "user", "content": "What is the weather in Paris?"},
+            cast("ChatCompletionMessageParam", choice.message.to_dict()),
+            {"role": "tool", "tool_call_id": call.id, "content": "It rains."},
+        ],
+        max_completion_tokens=8,
+        temperature=0,
+        tools=[WEATHER],
+    )
+    assert answer.usage
+    assert after.usage
+    assert after.usage.prompt_tokens > answer.usage.prompt_tokens
 
 
 def test_a_client_that_leaves_frees_its_slot_for_others(client: openai.OpenAI) -> None:

@@ -7,7 +7,9 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
+from edge_agent.messages import Done, FinishReason, ToolCall
 from tests.contract.mqtt.house import BASE, CANCEL, REQUEST, config_for, mqtt_house
 from tests.serving.scripted import ScriptedBackend, answer, until
 
@@ -38,6 +40,31 @@ async def test_a_chat_body_is_accepted_and_answered(
         "total_tokens": 4,
     }
     assert result.body["served_by"] == "local"
+
+
+async def test_a_result_carries_the_calls_of_an_answer(
+    broker: LocalBroker, requester: Requester, tmp_path: Path
+) -> None:
+    call = ToolCall(id="c1", name="now", arguments='{"zone": "UTC"}')
+    *before, done = answer("One moment.")
+    assert isinstance(done, Done)
+    done = replace(done, finish_reason=FinishReason.TOOL_CALLS)
+    backend = ScriptedBackend()
+    backend.scripts["hello"] = [[*before, call, done]]
+    tools = [{"type": "function", "function": {"name": "now"}}]
+    async with mqtt_house(config_for(broker.url), tmp_path / "home", backend):
+        await asyncio.to_thread(requester.send, REQUEST, {**CHAT, "tools": tools, "stream": True})
+        [result] = await asyncio.to_thread(requester.hear, 1, type="result")
+
+    assert result.body["text"] == "One moment."
+    assert result.body["finish_reason"] == "tool_calls"
+    assert result.body["tool_calls"] == [
+        {
+            "id": "c1",
+            "type": "function",
+            "function": {"name": "now", "arguments": '{"zone": "UTC"}'},
+        }
+    ]
 
 
 async def test_plain_text_is_a_prompt_and_gets_an_id_of_ours(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import openai
 import pytest
+from msgspec.structs import replace
 
 from edge_agent.errors import (
     EngineCrashed,
@@ -15,14 +16,24 @@ from edge_agent.errors import (
     Overloaded,
     PromptTooLong,
 )
-from edge_agent.messages import Accepted, Delta, Failed
-from tests.transports.http.scripted import ScriptedBackend, serving
+from edge_agent.messages import (
+    Accepted,
+    Delta,
+    Failed,
+    FinishReason,
+    Message,
+    NamedTool,
+    Role,
+    Tool,
+    ToolCall,
+)
+from tests.transports.http.scripted import DONE, ScriptedBackend, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from openai.types.chat import ChatCompletionMessageParam
+    from openai.types.chat import ChatCompletionMessageParam, ChatCompletionToolUnionParam
 
     from edge_agent.errors import EdgeError
 
@@ -70,6 +81,81 @@ async def test_it_streams_and_survives_heartbeats() -> None:
     assert chunks[-2].choices[0].finish_reason == "stop"
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens == 3
+
+
+CALLS = (
+    ToolCall(id="c1", name="now", arguments='{"zone": "UTC"}'),
+    ToolCall(id="c2", name="now", arguments="{}"),
+)
+WITH_CALLS = ScriptedBackend(
+    Accepted(prompt_tokens=7),
+    Delta("One moment."),
+    *CALLS,
+    replace(DONE, finish_reason=FinishReason.TOOL_CALLS),
+)
+TOOLS: list[ChatCompletionToolUnionParam] = [
+    {"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}
+]
+
+
+async def test_it_gets_calls_and_sends_their_results() -> None:
+    async with client_of(WITH_CALLS) as client:
+        answer = await client.chat.completions.create(
+            model="tiny", messages=MESSAGES, tools=TOOLS, parallel_tool_calls=True
+        )
+        message = answer.choices[0].message
+        await client.chat.completions.create(
+            model="tiny",
+            tools=TOOLS,
+            tool_choice={"type": "function", "function": {"name": "now"}},
+            messages=[
+                *MESSAGES,
+                cast("ChatCompletionMessageParam", message.to_dict()),
+                {"role": "tool", "tool_call_id": "c1", "content": "12:00"},
+                {"role": "tool", "tool_call_id": "c2", "content": "13:00"},
+            ],
+        )
+
+    assert answer.choices[0].finish_reason == "tool_calls"
+    assert message.content == "One moment."
+    assert message.tool_calls
+    called = [call.function for call in message.tool_calls if call.type == "function"]
+    assert [(call.name, call.arguments) for call in called] == [
+        ("now", '{"zone": "UTC"}'), ("now", "{}"),
+    ]  # fmt: skip
+    request = WITH_CALLS.requests[-1]
+    assert request.messages[1] == Message(
+        role=Role.ASSISTANT, content="One moment.", tool_calls=CALLS
+    )
+    assert [each.tool_call_id for each in request.messages[2:]] == ["c1", "c2"]
+    assert request.tools == (Tool(name="now", parameters={"type": "object"}),)
+    assert request.tool_choice == NamedTool("now")
+
+
+async def test_it_streams_calls() -> None:
+    async with client_of(WITH_CALLS) as client:
+        stream = await client.chat.completions.create(
+            model="tiny", messages=MESSAGES, tools=TOOLS, stream=True
+        )
+        chunks = [chunk.choices[0] async for chunk in stream]
+
+    deltas = [call for chunk in chunks for call in chunk.delta.tool_calls or []]
+    assert [(call.index, call.id) for call in deltas] == [(0, "c1"), (1, "c2")]
+    assert deltas[0].function
+    assert (deltas[0].function.name, deltas[0].function.arguments) == ("now", '{"zone": "UTC"}')
+    assert chunks[-1].finish_reason == "tool_calls"
+
+
+async def test_its_helper_for_streams_puts_calls_together() -> None:
+    async with (
+        client_of(WITH_CALLS) as client,
+        client.chat.completions.stream(model="tiny", messages=MESSAGES, tools=TOOLS) as stream,
+    ):
+        answer = await stream.get_final_completion()
+
+    calls = answer.choices[0].message.tool_calls
+    assert calls
+    assert [call.function.arguments for call in calls] == ['{"zone": "UTC"}', "{}"]
 
 
 async def test_it_lists_and_finds_models() -> None:
