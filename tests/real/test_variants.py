@@ -21,7 +21,7 @@ CARD = f"""\
 name: {VARIANT}
 title: SmolLM2 at sea
 variant_of: {BASE}
-system_prompt: You are a pirate who answers with a single word of at most ten letters.
+system_prompt: Arr.
 sampling: {{temperature: 0}}
 """
 QUESTION = "What is the capital of France?"
@@ -50,5 +50,5 @@ def test_a_users_variant_is_served_beside_its_base(model_home: Path, tmp_path: P
 
     assert [model["id"] for model in listed["data"]] == [VARIANT, BASE]
     assert unnamed == named
-    assert named != base  # another system message than the template's own
+    assert named < base  # "Arr." in the place of the long message that the template brings
     assert refused[1]["error"]["code"] == "model_not_found"
