@@ -40,7 +40,9 @@ def int4(block: int, *, head_bits: int = 4) -> Quantization:
     )
 
 
-def judged(free_bytes: int, *, is_prepared: bool = True, context: int = 4096) -> Fit:
+def judged(
+    free_bytes: int, *, is_prepared: bool = True, context: int = 4096, kv_dtype: str = "fp16"
+) -> Fit:
     return fit(
         PHI,
         int4(128),
@@ -50,7 +52,7 @@ def judged(free_bytes: int, *, is_prepared: bool = True, context: int = 4096) ->
         context=context,
         longest_context=131072,
         chunk_tokens=128,
-        kv_dtype="fp16",
+        kv_dtype=kv_dtype,
     )
 
 
@@ -108,3 +110,8 @@ def test_where_nothing_fits_no_context_does() -> None:
 
 def test_a_model_is_never_promised_more_than_it_was_made_for() -> None:
     assert judged(1 << 40).longest_context == 131072
+
+
+def test_only_an_fp16_cache_needs_scores_beside_it() -> None:
+    whats = {d: {line.what for line in judged(6 * GIB, kv_dtype=d).lines} for d in ("fp16", "int8")}
+    assert whats["fp16"] - whats["int8"] == {"attention"}
