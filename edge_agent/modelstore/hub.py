@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Annotated
@@ -18,6 +19,7 @@ from edge_agent.modelstore.manifest import FileName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from edge_agent.modelstore.sources import HfSource
     from edge_agent.modelstore.workshop import Workshop
@@ -47,27 +49,37 @@ class Listing(Struct, frozen=True, kw_only=True):
 
 
 def list_files(source: HfSource, workshop: Workshop) -> Listing:
-    """Ask the hub, in a child process, what the source's revision holds.
+    """Return what the source's revision holds, asking the hub in a child process.
+
+    A commit that an earlier attempt has asked for is not asked for again: commits never change,
+    and the network may be gone by now.
 
     Raises:
         ModelError: no connection, or nothing there for us; the sentence says which.
     """
     path = workshop.staging / _LISTING
+    with suppress(FileNotFoundError, ModelError):
+        kept = _read(path, source)
+        if kept.commit == source.revision:
+            return kept
     argv = [sys.executable, "-m", "edge_agent.modelstore.hub_listing"]
     Child(workshop.staging, lock_fd=workshop.lock_fd, environ={**os.environ, **_QUIET}).run(
         "asking the hub", [*argv, source.repo, source.revision, str(path)], lambda: None
     )
+    return _read(path, source)
+
+
+def _read(path: Path, source: HfSource) -> Listing:
     with path.open("rb") as file:
         data = file.read(_LISTING_LIMIT_BYTES + 1)
-    path.unlink()
     try:
-        if len(data) > _LISTING_LIMIT_BYTES:
-            msg = f"{source.repo}: its list of files is over {_LISTING_LIMIT_BYTES} bytes"
-            raise ModelError(msg)
-        return msgspec.json.decode(data, type=Listing)
+        if len(data) <= _LISTING_LIMIT_BYTES:
+            return msgspec.json.decode(data, type=Listing)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         msg = f"{source.repo}: the hub's list of files: {exc}"
         raise ModelError(msg) from exc
+    msg = f"{source.repo}: the hub's list of files is over {_LISTING_LIMIT_BYTES} bytes"
+    raise ModelError(msg)
 
 
 def choose(source: HfSource, listing: Listing) -> tuple[Remote, ...]:

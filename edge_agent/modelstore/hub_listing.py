@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
     try:
         listing = _list(repo, _ask(repo, revision, Patience()))
     except (OSError, httpx2.HTTPError, ValueError) as exc:
-        sys.stderr.write(f"ERROR: {_sentence(repo, revision, exc)}\n")
+        sys.stderr.write(f"{_sentence(repo, revision, exc)}\n")
         return 1
     Path(path).write_bytes(msgspec.json.encode(listing))
     return 0
@@ -107,7 +107,7 @@ def _sentence(repo: str, revision: str, error: Exception) -> str:
             said = str(error)
         case _:
             said = f"no connection to the hub ({str(error) or type(error).__name__})"
-    return said
+    return " ".join(said.split())  # one line: of several, the parent would show the last
 
 
 if __name__ == "__main__":

@@ -190,6 +190,14 @@ def test_a_gated_repository_is_said_before_its_files_are_tried(hub: Hub, tmp_pat
         ask(tmp_path)
 
 
+def test_no_hub_at_all_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # else it tries for half a minute
+
+    with pytest.raises(ModelError, match=r"asking the hub failed \(1\): no connection to the hub"):
+        ask(tmp_path)
+
+
 def test_an_answer_that_is_no_listing_is_refused(hub: Hub, tmp_path: Path) -> None:
     hub.commit = "../../../etc"
 

@@ -172,6 +172,22 @@ def test_weights_that_cannot_be_imported_are_kept_for_the_next_try(
     gateway.pull()
 
 
+def test_what_was_fetched_of_a_commit_needs_no_hub_any_more(
+    hub: Hub, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway.knows(msgspec.structs.replace(HF, revision=COMMIT))
+    hub.faults[SHARDS[1]].append(Fault(status=403))
+    with pytest.raises(ModelError, match="an account or the acceptance of terms"):
+        gateway.pull()
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+
+    gateway.pull()
+
+    assert [line for line in hub.asked if "/api/" in line] == [
+        f"GET /api/models/tiny/model/revision/{COMMIT}"
+    ]
+
+
 def test_wrong_bytes_never_become_a_package(hub: Hub, gateway: Gateway) -> None:
     hub.faults[SHARDS[1]].extend([Fault(flips_a_bit=True)] * 2)
 
