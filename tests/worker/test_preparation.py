@@ -24,6 +24,11 @@ PROGRESS = (
     ' "bytes_per_s": 1000000, "eta_s": 5}'
 )
 
+TERMS = (
+    '{"model": "tiny", "title": "Tiny", "licence": "none", "source": "nowhere",'
+    ' "download_bytes": 1, "package_bytes": 2}'
+)
+
 
 class Story:
     """A preparation and every standing it went through."""
@@ -90,6 +95,7 @@ async def test_a_missing_model_is_pulled_and_progress_is_told(tmp_path: Path) ->
         ('{"error": "no network"}', "no network"),
         ("Traceback: what", "Traceback: what"),
         ("", "`edge-agent model pull` ended with 1"),
+        (TERMS, "`edge-agent model pull` ended with 1"),
     ],
 )
 async def test_a_failed_pull_says_why_and_is_tried_again(
