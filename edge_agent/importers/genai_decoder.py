@@ -162,7 +162,7 @@ class _Walk:
             node.refuse(f"its result {value!r} is used as if it were the norm")
         if node.op == _SKIP_NORM:
             node.has_only(inputs=3, attributes=("epsilon",))
-            before, added = (self._graph.behind_casts(name) for name in node.inputs[:2])
+            before, added = (self._graph.behind_casts(node.input(index)) for index in (0, 1))
             if self._graph.op(before) in PRODUCTS:  # the order of a sum means nothing
                 before, added = added, before
             stream = node.output(3)
@@ -173,7 +173,7 @@ class _Walk:
             stream = before = self._graph.behind_casts(node.input(0))
             added = ""
         self._eps.setdefault(node.number("epsilon", 1e-5), node)
-        weight = self._graph.weight(node.inputs[-1], node)
+        weight = self._graph.weight(node.input(2 if added else 1), node)
         return _Norm(node=node, weight=weight, stream=stream, added=added, before=before)
 
     def _layer(self, above: _Norm) -> tuple[Layer, _Norm]:
@@ -203,7 +203,7 @@ class _Walk:
     def _gate_up(self, value: str) -> tuple[tuple[Weight, ...], str]:
         """Return the parts of what `value`, silu(gate) * up, is made of, and of which value."""
         node = self._graph.claim(value, "Mul")
-        activated, up = node.inputs
+        activated, up = self._factors(node)
         if self._graph.op(up) in _ACTIVATIONS:
             activated, up = up, activated
         gate = self._behind_silu(activated)
@@ -214,13 +214,17 @@ class _Walk:
             return (weight,), source
         return self._side_by_side(node, gate, up)
 
+    def _factors(self, node: Node) -> tuple[str, str]:
+        node.has_only(inputs=2, attributes=())
+        return node.input(0), node.input(1)
+
     def _behind_silu(self, value: str) -> str:
         node = self._graph.claim(value, *_ACTIVATIONS)
         if node.op == "QuickGelu":  # x * sigmoid(alpha * x)
             if node.number("alpha", _QUICK_GELU_ALPHA) != 1:
                 node.refuse("is not SiLU: its alpha is not 1")
             return node.input(0)
-        first, second = node.inputs
+        first, second = self._factors(node)
         gate, sigmoid = (second, first) if self._graph.op(first) == "Sigmoid" else (first, second)
         if self._graph.claim(sigmoid, "Sigmoid").input(0) != gate:
             node.refuse("is not SiLU: it multiplies two different values")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,15 +9,12 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from edge_agent.errors import ModelError
-from edge_agent.importers.directory import Directory
-from edge_agent.importers.genai_decoder import Decoder, Names, read_decoder
-from edge_agent.importers.genai_graph import Graph
-from edge_agent.importers.genai_tensors import TensorFiles
 from tests.importers.tiny_genai import (
     HEADS,
     KV_HEADS,
     ORIGINAL_CONTEXT,
     TinyGenai,
+    find_decoder,
     node,
     set_attribute,
 )
@@ -26,19 +22,6 @@ from tests.importers.tiny_genai import (
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-NAMES = Names(input_ids="ids", attention_mask="mask", logits="logits")
-
-
-def read(directory: Path, tiny: TinyGenai | None = None) -> Decoder:
-    """Write `tiny` and return the decoder that is found in it."""
-    (tiny or TinyGenai()).write(directory)
-    with ExitStack() as stack:
-        model = ModelProto.FromString((directory / "model.onnx").read_bytes())
-        graph = Graph(model, TensorFiles(Directory(directory), stack).locate)
-        decoder = read_decoder(graph, NAMES)
-        graph.check_understood()
-        return decoder
 
 
 def insert_behind(model: ModelProto, value: str, op: str, *more: str, **attributes: Any) -> None:
@@ -53,7 +36,7 @@ def insert_behind(model: ModelProto, value: str, op: str, *more: str, **attribut
 
 
 def test_layers_are_found_in_their_order(tmp_path: Path) -> None:
-    decoder = read(tmp_path, TinyGenai(layers=3))
+    decoder = find_decoder(tmp_path, TinyGenai(layers=3))
 
     assert [layer.attn_norm.name for layer in decoder.layers] == [
         f"layers.{index}.attn_norm" for index in range(3)
@@ -76,7 +59,7 @@ def test_the_names_of_values_and_tensors_mean_nothing(tmp_path: Path) -> None:
         for tensor in model.graph.initializer:
             tensor.name = new[tensor.name]
 
-    decoder = read(tmp_path, TinyGenai(edit=rename))
+    decoder = find_decoder(tmp_path, TinyGenai(edit=rename))
 
     assert len(decoder.layers) == 2
 
@@ -93,7 +76,7 @@ def test_the_names_of_values_and_tensors_mean_nothing(tmp_path: Path) -> None:
     ids=["fused", "floats", "one table", "float embedding", "block embedding"],
 )
 def test_other_ways_to_write_the_same_are_read(tmp_path: Path, tiny: TinyGenai) -> None:
-    decoder = read(tmp_path, tiny)
+    decoder = find_decoder(tmp_path, tiny)
 
     assert len(decoder.layers[0].qkv) == len(decoder.layers[0].gate_up) + (not tiny.is_fused)
 
@@ -110,7 +93,7 @@ def test_casts_between_widths_of_floats_change_nothing(tmp_path: Path) -> None:
             insert_behind(model, value, "Cast", to=TensorProto.FLOAT16)
         insert_behind(model, "embedded changed", "Cast", to=TensorProto.FLOAT)
 
-    assert len(read(tmp_path, TinyGenai(edit=edit)).layers) == 2
+    assert len(find_decoder(tmp_path, TinyGenai(edit=edit)).layers) == 2
 
 
 def test_the_order_of_factors_and_summands_means_nothing(tmp_path: Path) -> None:
@@ -119,17 +102,17 @@ def test_the_order_of_factors_and_summands_means_nothing(tmp_path: Path) -> None
             if one.op_type in {"Mul", "SkipSimplifiedLayerNormalization"}:
                 one.input[0], one.input[1] = one.input[1], one.input[0]
 
-    assert len(read(tmp_path, TinyGenai(edit=edit)).layers) == 2
+    assert len(find_decoder(tmp_path, TinyGenai(edit=edit)).layers) == 2
 
 
 def test_a_head_for_the_last_position_alone_is_a_head(tmp_path: Path) -> None:
-    assert len(read(tmp_path, TinyGenai(edit=_pruned(-1, 1))).layers) == 2
+    assert len(find_decoder(tmp_path, TinyGenai(edit=_pruned(-1, 1))).layers) == 2
 
 
 @pytest.mark.parametrize(("position", "axis"), [(0, 1), (-1, 0)])
 def test_a_head_for_another_position_is_refused(tmp_path: Path, position: int, axis: int) -> None:
     with pytest.raises(ModelError, match="does not pick the last position"):
-        read(tmp_path, TinyGenai(edit=_pruned(position, axis)))
+        find_decoder(tmp_path, TinyGenai(edit=_pruned(position, axis)))
 
 
 def _pruned(position: int, axis: int) -> Callable[[ModelProto], None]:
@@ -253,4 +236,4 @@ def test_other_mathematics_is_refused_by_name(tmp_path: Path, case: str) -> None
     edit, problem = REFUSED[case]
 
     with pytest.raises(ModelError, match=problem):
-        read(tmp_path, TinyGenai(edit=edit))
+        find_decoder(tmp_path, TinyGenai(edit=edit))

@@ -7,7 +7,8 @@ What that builder itself writes is read in `tests/real/genai`.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,6 +23,10 @@ from onnx import (
     numpy_helper,
 )
 
+from edge_agent.importers.directory import Directory
+from edge_agent.importers.genai_decoder import Decoder, Names, read_decoder
+from edge_agent.importers.genai_graph import Graph
+from edge_agent.importers.genai_tensors import TensorFiles
 from tests.importers import tiny_hf
 
 if TYPE_CHECKING:
@@ -56,8 +61,8 @@ class TinyGenai:
     """Whether q, k, v and gate, up are one product each."""
     is_long: bool = True
     """Whether long requests rotate otherwise."""
-    edit: Callable[[ModelProto], None] = lambda model: None
-    config: Callable[[dict[str, Any]], None] = lambda config: None
+    edit: Callable[[ModelProto], None] = field(default=lambda _: None, repr=False)
+    config: Callable[[dict[str, Any]], None] = field(default=lambda _: None, repr=False)
     seed: int = 0
 
     def write(self, directory: Path) -> dict[str, F32]:
@@ -73,6 +78,18 @@ class TinyGenai:
         (directory / "tokenizer.json").write_text(json.dumps(tiny_hf.tokenizer()))
         (directory / "chat_template.jinja").write_text(tiny_hf.TEMPLATE)
         return builder.weights
+
+
+def find_decoder(directory: Path, tiny: TinyGenai) -> Decoder:
+    """Write `tiny` and return the decoder that is found in its graph; its files are closed."""
+    tiny.write(directory)
+    names = Names(input_ids="ids", attention_mask="mask", logits="logits")
+    with ExitStack() as stack:
+        model = ModelProto.FromString((directory / "model.onnx").read_bytes())
+        graph = Graph(model, TensorFiles(Directory(directory), stack).locate)
+        decoder = read_decoder(graph, names)
+        graph.check_understood()
+        return decoder
 
 
 def node(model: ModelProto, op: str, index: int = 0) -> NodeProto:
