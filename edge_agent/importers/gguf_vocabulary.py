@@ -17,6 +17,11 @@ from edge_agent.importers.pre_tokenizers import PRE_TOKENIZERS, PreTokenizer
 if TYPE_CHECKING:
     from edge_agent.importers.gguf import GgufFile
 
+# Bounds above any real model (262,144 tokens, some 6,000 of them added), with what building the
+# tokenizer costs: a gigabyte and half a minute for a million.
+MAX_TOKENS = 1 << 19
+MAX_ADDED = 1 << 15
+
 _MODEL = "gpt2"
 """GGUF's name for byte-level BPE."""
 
@@ -93,8 +98,9 @@ def read_vocabulary(gguf: GgufFile, num_rows: int) -> Vocabulary:
     kinds = gguf.integers("tokenizer.ggml.token_type")
     if len(kinds) != len(tokens):
         gguf.refuse(f"{len(tokens)} tokens, {len(kinds)} token types")
-    if len(tokens) > num_rows:
-        gguf.refuse(f"{len(tokens)} tokens, but the embedding has {num_rows} rows")
+    if len(tokens) > min(num_rows, MAX_TOKENS):
+        limits = f"the embedding has {num_rows} rows, the limit is {MAX_TOKENS}"
+        gguf.refuse(f"{len(tokens)} tokens: {limits}")
     if unknown := set(kinds) - set(_Kind):
         gguf.refuse(f"token types {sorted(unknown)[:5]} are not read by this version")
     used = [
@@ -103,8 +109,13 @@ def read_vocabulary(gguf: GgufFile, num_rows: int) -> Vocabulary:
         if not _is_hole(number, token, kind)
     ]
     ids = {token: number for number, token, _ in used}
+    if "" in ids:
+        gguf.refuse(f"token {ids['']} is empty")
     if len(ids) < len(used):
         gguf.refuse(f"{len(used)} tokens, of which only {len(ids)} are distinct")
+    added = [entry for entry in used if entry[2] in {_Kind.CONTROL, _Kind.USER_DEFINED}]
+    if len(added) > MAX_ADDED:
+        gguf.refuse(f"{len(added)} added tokens, the limit is {MAX_ADDED}")
     is_phi = _is_phi(gguf)
     return Vocabulary(
         ids=ids,
@@ -115,8 +126,7 @@ def read_vocabulary(gguf: GgufFile, num_rows: int) -> Vocabulary:
                 is_special=kind == _Kind.CONTROL,
                 takes_space=is_phi and token in _PHI_STRIPPED,
             )
-            for number, token, kind in used
-            if kind in {_Kind.CONTROL, _Kind.USER_DEFINED}
+            for number, token, kind in added
         ),
         merges=_merges(gguf, ids),
         pre_tokenizer=_pre_tokenizer(gguf),

@@ -8,6 +8,7 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from edge_agent.errors import ModelError
+from edge_agent.importers import gguf_vocabulary
 from edge_agent.importers.gguf import GgufFile
 from edge_agent.importers.gguf_vocabulary import (
     Vocabulary,
@@ -95,9 +96,10 @@ def test_only_the_name_of_its_own_id_is_made_up(opened: GgufFile) -> None:
         ({"ggml.token_type": [-1] * 264}, r"token types \[-1\] are not read"),
         ({"ggml.tokens": ["a"] * 264}, "264 tokens, of which only 1 are distinct"),
         ({"ggml.tokens": ["a"]}, "1 tokens, 264 token types"),
+        (with_more(("", CONTROL_TYPE)), "token 200 is empty"),
         (
             {"ggml.tokens": ["a"] * 265, "ggml.token_type": [1] * 265},
-            "265 tokens, but the embedding has 264 rows",
+            "265 tokens: the embedding has 264 rows, the limit is 524288",
         ),
         ({"ggml.merges": ["h q"]}, "merge 'h q' does not make a token of two"),
         ({"ggml.merges": ["hq"]}, "merge 'hq'"),
@@ -107,6 +109,22 @@ def test_only_the_name_of_its_own_id_is_made_up(opened: GgufFile) -> None:
     indirect=["opened"],
 )
 def test_a_vocabulary_that_contradicts_itself_is_refused(opened: GgufFile, problem: str) -> None:
+    with pytest.raises(ModelError, match=problem):
+        read(opened)
+
+
+@pytest.mark.parametrize(
+    ("limit", "problem"),
+    [
+        ("MAX_TOKENS", "264 tokens: .* the limit is 2"),
+        ("MAX_ADDED", "3 added tokens, the limit is 2"),
+    ],
+)
+def test_a_vocabulary_that_would_cost_too_much_is_refused(
+    opened: GgufFile, monkeypatch: pytest.MonkeyPatch, limit: str, problem: str
+) -> None:
+    monkeypatch.setattr(gguf_vocabulary, limit, 2)
+
     with pytest.raises(ModelError, match=problem):
         read(opened)
 
