@@ -83,6 +83,22 @@ class Variant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return msgspec.structs.replace(request, messages=messages, sampling=Sampling(**merged))
 
 
+class _SamplingRules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a card may say of sampling: as requests may, except that a seed is a request's own."""
+
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_k: Annotated[int, Meta(ge=0, le=1 << 20)] | None = None
+    top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
+    presence_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+    frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
+
+
+class _Rules(Struct, frozen=True):
+    sampling: _SamplingRules = _SamplingRules()
+
+
 def read_card(path: Path) -> Card:
     """Read the card of a model.
 
@@ -123,6 +139,7 @@ def _load(path: Path) -> object:
 
 def _convert(path: Path, raw: object, kind: type[_Entry]) -> _Entry:
     try:
+        msgspec.convert(raw, _Rules)  # `Sampling` has no bounds: requests are checked otherwise
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as exc:
         msg = f"{path}: {exc}"

@@ -83,7 +83,7 @@ def test_a_name_that_nobody_knows_is_an_error(
 
 
 def test_looking_after_models_loads_no_model_library() -> None:
-    heavy = ["numpy", "onnx", "onnxruntime", "tokenizers", "edge_agent.importers"]
+    heavy = ["numpy", "onnx", "onnxruntime", "tokenizers", "huggingface_hub", "edge_agent.engine"]
     program = (
         "import sys, edge_agent.cli.model, edge_agent.modelstore.pull\n"
         f"print([name for name in {heavy} if name in sys.modules])"

@@ -39,6 +39,9 @@ TERSE = Variant(
         ("title: Tiny", "title: [", "flow sequence"),
         ("title: Tiny", "title: \udcff", "surrogates"),
         ("title: Tiny", f"title: {'x' * (1 << 20)}", "over 1048576 bytes"),
+        ("temperature: 0.5", "temperature: 2.5", "$.sampling.temperature"),
+        ("temperature: 0.5", "temprature: 0.5", "temprature"),
+        ("temperature: 0.5", "seed: 1", "seed"),
         ("title: Tiny", "variant_of: other\ntitle: Tiny", "unknown field"),
     ],
 )
