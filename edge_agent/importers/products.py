@@ -15,7 +15,8 @@ import numpy as np
 from onnx import helper
 
 from edge_agent.errors import ModelError
-from edge_agent.importers.stored import BYTE, stored
+from edge_agent.importers.quantize import BYTE
+from edge_agent.importers.stored import stored
 
 if TYPE_CHECKING:
     from edge_agent.importers.nodes import Nodes

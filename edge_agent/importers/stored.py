@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge_agent.errors import ModelError
+from edge_agent.importers.precision import FLOAT_BITS
+from edge_agent.importers.quantize import BYTE, NIBBLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from edge_agent.importers.weights import Region
 
-NIBBLE, BYTE, FLOAT = 4, 8, 32  # bits
 # What the kernels of MatMulNBits and GatherBlockQuantized take.
 _BLOCKS = (16, 32, 64, 128, 256)
 
@@ -32,7 +33,7 @@ class Stored:
     @property
     def is_float(self) -> bool:
         """Whether the weight is stored as floats."""
-        return self.bits == FLOAT
+        return self.bits == FLOAT_BITS
 
     @property
     def blocks(self) -> int:
@@ -50,7 +51,7 @@ def stored(regions: Mapping[str, Region], weight: str, *, columns: int) -> Store
         if floats.shape[1:] != (columns,):
             raise _misfit(weight, "floats", floats.shape, columns)
         rows = floats.shape[0]
-        return Stored(name=weight, rows=rows, columns=columns, bits=FLOAT, block=columns)
+        return Stored(name=weight, rows=rows, columns=columns, bits=FLOAT_BITS, block=columns)
     values = regions.get(f"{weight}.values")
     if values is None:
         msg = f"{weight}: neither floats nor values are in the weights file"
