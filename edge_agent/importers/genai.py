@@ -24,11 +24,9 @@ from edge_agent.importers.genai_graph import Graph
 from edge_agent.importers.genai_parts import part
 from edge_agent.importers.genai_proto import MAX_MODEL_BYTES, parse_model
 from edge_agent.importers.genai_tensors import TensorFiles
-from edge_agent.importers.hf_chat import HfChat
 from edge_agent.importers.hf_config import HfConfig
-from edge_agent.importers.hf_tokenizer import read_tokenizer
+from edge_agent.importers.hf_words import read_words
 from edge_agent.importers.source import Model
-from edge_agent.text.chat import ChatTemplate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,20 +59,17 @@ def open_genai(path: Path) -> Iterator[Model]:
         check_shape(config, shape)
         _check_window(decoder, config.model.context_length)
         facts = _facts(directory, config, decoder, shape)
-        tokenizer = read_tokenizer(directory, shape.vocab)
-        chat = HfChat(directory)
-        template = chat.template()
-        ChatTemplate(template, tokenizer.tokenizer)  # compiles, or says why not
+        words = read_words(directory, facts)
         yield Model(
             shape=shape,
             rope=facts.rope,
             context=facts.context,
             products=genai_layout.read_products(decoder, shape, is_tied=facts.is_tied),
             norms=genai_layout.read_norms(decoder, shape),
-            tokenizer=tokenizer.content,
-            chat_template=template,
-            stop_token_ids=chat.stop_token_ids(facts, tokenizer.ids),
-            sampling=config.search.sampling if config.search.do_sample else chat.sampling(),
+            tokenizer=words.tokenizer,
+            chat_template=words.chat_template,
+            stop_token_ids=words.stop_token_ids,
+            sampling=config.search.sampling if config.search.do_sample else words.sampling,
         )
 
 

@@ -6,13 +6,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from edge_agent.importers.directory import Directory
-from edge_agent.importers.hf_chat import HfChat
 from edge_agent.importers.hf_checkpoint import open_checkpoint
 from edge_agent.importers.hf_config import read_config
 from edge_agent.importers.hf_layout import read_layout
-from edge_agent.importers.hf_tokenizer import read_tokenizer
+from edge_agent.importers.hf_words import read_words
 from edge_agent.importers.source import Model
-from edge_agent.text.chat import ChatTemplate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,18 +30,15 @@ def open_hf(path: Path) -> Iterator[Model]:
     config = read_config(directory)
     with open_checkpoint(directory) as checkpoint:
         layout = read_layout(checkpoint, config)
-        tokenizer = read_tokenizer(directory, config.shape.vocab)
-        chat = HfChat(directory)
-        template = chat.template()
-        ChatTemplate(template, tokenizer.tokenizer)  # compiles, or says why not
+        words = read_words(directory, config)
         yield Model(
             shape=config.shape,
             rope=config.rope,
             context=config.context,
             products=layout.products,
             norms=layout.norms,
-            tokenizer=tokenizer.content,
-            chat_template=template,
-            stop_token_ids=chat.stop_token_ids(config, tokenizer.ids),
-            sampling=chat.sampling(),
+            tokenizer=words.tokenizer,
+            chat_template=words.chat_template,
+            stop_token_ids=words.stop_token_ids,
+            sampling=words.sampling,
         )

@@ -83,6 +83,9 @@ _BUILT_IN: dict[str, str | bool | int] = {
     "attention_bias": False,
     "mlp_bias": False,
     "lm_head_bias": False,
+    "rope_interleaved": False,
+    "qk_layernorm": False,
+    "use_qk_norm": False,
     "is_encoder_decoder": False,
     "add_cross_attention": False,
     "full_attn_mod": 1,  # Phi-4-mini: attention of every layer sees everything

@@ -117,6 +117,7 @@ def test_what_does_not_change_the_mathematics_is_fine(changes: dict[str, Any]) -
         ({"attention_bias": True}, "attention_bias is True"),
         ({"mlp_bias": 1}, "mlp_bias is 1"),
         ({"mlp_bias": {}}, "mlp_bias is {}"),
+        ({"rope_interleaved": True}, "rope_interleaved is True"),
         ({"full_attn_mod": 2}, "full_attn_mod is 2"),
         ({"quantization_config": {"bits": 4}}, "quantization_config is not read"),
         ({"final_logit_softcapping": 30.0}, "final_logit_softcapping is not read"),
