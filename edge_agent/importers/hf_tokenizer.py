@@ -88,8 +88,9 @@ def _definition(content: bytes) -> _Definition:
         raise ModelError(msg) from exc
     try:
         return msgspec.json.decode(content, type=_Definition)
-    except msgspec.DecodeError as exc:
-        raise ModelError(str(exc)) from exc
+    except msgspec.DecodeError as exc:  # a vocabulary of another kind
+        msg = f"not byte-level BPE: {exc}"
+        raise ModelError(msg) from exc
 
 
 def _ids(definition: _Definition, vocab: int) -> dict[str, int]:

@@ -116,11 +116,18 @@ def test_what_is_wrong_is_said(tmp_path: Path, definition: Any, vocab: int, prob
     assert problem in str(caught.value)
 
 
-def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
-    word_level = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"},
+        {"type": "Unigram", "vocab": [["a", 0.0]], "unk_id": 0},
+    ],
+)
+def test_another_kind_of_model_is_refused(tmp_path: Path, model: dict[str, Any]) -> None:
+    where = write(tmp_path, changed(model=model, added_tokens=[]))
 
-    with pytest.raises(ModelError, match="WordLevel"):
-        read_tokenizer(write(tmp_path, changed(model=word_level, added_tokens=[])), VOCAB)
+    with pytest.raises(ModelError, match=r"^tokenizer\.json: .*not byte-level BPE"):
+        read_tokenizer(where, VOCAB)
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
