@@ -196,11 +196,8 @@ def _factors(frequencies: F64, theta: float) -> tuple[float, ...]:
 
 
 def _shortest(number: float) -> float:
-    for digits in range(1, _MOST_DIGITS + 1):
-        rounded = float(f"{number:.{digits}g}")
-        if abs(rounded / number - 1) <= _NEIGHBOUR:
-            return rounded
-    return number
+    rounded = (float(f"{number:.{digits}g}") for digits in range(1, _MOST_DIGITS + 1))
+    return next(short for short in rounded if abs(short / number - 1) <= _NEIGHBOUR)
 
 
 def _frequencies(theta: float, dims: int, factors: Sequence[float]) -> F32:

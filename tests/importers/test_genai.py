@@ -32,6 +32,7 @@ from tests.importers.tiny_genai import (
     THETA,
     VOCAB,
     TinyGenai,
+    initializer,
     node,
     set_attribute,
 )
@@ -164,6 +165,18 @@ def test_a_float_embedding_of_a_tied_model_is_left_out(tmp_path: Path, bits: Any
 
     assert "head" not in found
     np.testing.assert_array_equal(found["embedding"], weights["head"])
+
+
+def test_an_embedding_of_another_size_than_the_head_is_refused(tmp_path: Path) -> None:
+    def shorter(model: ModelProto) -> None:
+        stored = initializer(model, "embedding")
+        stored.dims[0] = VOCAB - 1
+        del stored.external_data[2:]  # the length
+
+    TinyGenai(embedding="float", edit=shorter).write(tmp_path)
+
+    with pytest.raises(ModelError, match=r"embedding: weights of \[\(319, 64\)\], expected rows"):
+        open_genai(tmp_path).__enter__()
 
 
 def test_what_the_configuration_says_of_ties_counts_more_than_likeness(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -126,8 +127,22 @@ def _pruned(position: int, axis: int) -> Callable[[ModelProto], None]:
     return edit
 
 
-def _attribute(op: str, name: str, value: object) -> Callable[[ModelProto], None]:
-    return lambda model: set_attribute(node(model, op), name, value)
+def _attribute(op: str, name: str, value: object, index: int = 0) -> Callable[[ModelProto], None]:
+    return lambda model: set_attribute(node(model, op, index), name, value)
+
+
+def _swap_outputs(op: str, index: int) -> Callable[[ModelProto], None]:
+    """Return what makes the operation's first output another one of its outputs."""
+
+    def edit(model: ModelProto) -> None:
+        outputs = node(model, op).output
+        outputs[0], outputs[index] = outputs[index], outputs[0]
+
+    return edit
+
+
+def _more_parts(model: ModelProto) -> None:
+    node(model, "Split").output.append("a third")
 
 
 def _input(op: str, position: int, name: str) -> Callable[[ModelProto], None]:
@@ -154,7 +169,7 @@ def _constant(op: str, position: int, value: int | list[int]) -> Callable[[Model
     def edit(model: ModelProto) -> None:
         tensor = numpy_helper.from_array(np.array(value, np.int64), "another")
         model.graph.initializer.append(tensor)
-        node(model, op).input[position] = "another"
+        _input(op, position, "another")(model)
 
     return edit
 
@@ -229,6 +244,30 @@ REFUSED = {
     "two limits": (_constant("Greater", 1, [8, 9]), r"compares with \[8, 9\], not with a length"),
     "a long limit": (_constant("Greater", 1, [1] * 17), "not the few integers"),
 }
+
+
+FUSED = TinyGenai(is_fused=True)
+FLOAT = TinyGenai(embedding="float")
+TURNED = TinyGenai(bits=32)
+REFUSED_OTHERWISE = {
+    "another gelu": (FUSED, _attribute("QuickGelu", "alpha", 1.702), "is not SiLU: its alpha"),
+    "uneven": (FUSED, _constant("Split", 1, [90, 102]), "does not cut in halves, gate and up"),
+    "three parts": (FUSED, _more_parts, "does not cut in halves, gate and up"),
+    "rows": (FUSED, _attribute("Split", "axis", 1), "does not cut along the last axis"),
+    "columns": (FLOAT, _attribute("Gather", "axis", 1, -1), "does not look up rows"),
+    "not turned": (TURNED, _attribute("Transpose", "perm", [0, 1]), "does not exchange rows and"),
+    "no layers": (TinyGenai(layers=0), lambda _: None, "stands where a layer is expected"),
+    "the sum for the norm": (TinyGenai(), _swap_outputs(SKIP, 3), "as if it were the norm"),
+    "keys for the result": (TinyGenai(), _swap_outputs(GQA, 1), "as if it were the first"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_OTHERWISE)
+def test_other_mathematics_of_other_forms_is_refused_too(tmp_path: Path, case: str) -> None:
+    tiny, edit, problem = REFUSED_OTHERWISE[case]
+
+    with pytest.raises(ModelError, match=problem):
+        find_decoder(tmp_path, replace(tiny, edit=edit))
 
 
 @pytest.mark.parametrize("case", REFUSED)

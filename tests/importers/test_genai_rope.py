@@ -100,6 +100,18 @@ def test_a_scaling_for_all_lengths_becomes_short_factors() -> None:
     assert rope.long_factors == ()
 
 
+def test_one_frequency_needs_no_theta() -> None:
+    rope = recover_rope(RopeTables(short=table((1.0,))), context=CONTEXT)
+
+    assert (rope.theta, rope.dims, rope.short_factors) == (10_000.0, 2, (1.0,))
+
+
+def test_frequencies_may_grow() -> None:
+    rope = recover_rope(RopeTables(short=table((50.0, 0.005))), context=CONTEXT)
+
+    assert (rope.theta, rope.short_factors) == (10_000.0, (50.0, 0.005))
+
+
 def test_an_attention_factor_of_its_own_is_kept() -> None:
     rope = recover_rope(RopeTables(short=table(scale=1.3)), context=CONTEXT)
 
