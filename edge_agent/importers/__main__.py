@@ -15,6 +15,7 @@ import msgspec
 from edge_agent.errors import EdgeError
 from edge_agent.importers import package
 from edge_agent.importers.doors import open_model
+from edge_agent.importers.importance import read_importance
 from edge_agent.modelstore.card import Card, Precision, read_card
 
 
@@ -24,7 +25,10 @@ def main(argv: list[str]) -> int:
     try:
         card = read_card(args.card) if args.card else None
         with open_model(args.source) as model:
-            package.write(model, _label(args, card), _precision(args, card), args.package)
+            importance = read_importance(model, args.importance) if args.importance else None
+            package.write(
+                model, _label(args, card), _precision(args, card), args.package, importance
+            )
     except (EdgeError, OSError) as exc:
         sys.stderr.write(f"{exc}\n")
         return 1
@@ -41,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--block", type=int, choices=(32, 64, 128), help="weights to a scale")
     parser.add_argument("--head-bits", type=int, choices=(4, 8), help="of embedding and head")
     parser.add_argument("--activations", choices=("exact", "int8"), help="how they are multiplied")
+    parser.add_argument(
+        "--importance", type=Path, help="text to find the weights that matter most; slow"
+    )
     parser.add_argument("--licence", help="of the weights")
     parser.add_argument("--origin", help="where the weights are from")
     return parser

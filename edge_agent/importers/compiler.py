@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,10 +14,11 @@ from edge_agent.importers.source import check, norm_names, product_shapes
 from edge_agent.importers.weights import WeightsFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from edge_agent.importers.arrays import F32
+    from edge_agent.importers.importance import Importance
     from edge_agent.importers.precision import Storage
     from edge_agent.importers.quantize import Packed
     from edge_agent.importers.source import Blocks, Model, Part, Product
@@ -26,8 +29,12 @@ if TYPE_CHECKING:
 SLAB_WEIGHTS = 1 << 22
 
 
-def write_weights(model: Model, asked: Precision, path: Path) -> dict[str, Region]:
+def write_weights(
+    model: Model, asked: Precision, path: Path, importance: Importance | None = None
+) -> dict[str, Region]:
     """Write the weights of `model` to the new file `path`, and return where each array lies.
+
+    What is rounded is rounded with more care where `importance` says so.
 
     Raises:
         ModelError: a weight is missing, is of a kind this version does not read, holds infinity or
@@ -38,61 +45,89 @@ def write_weights(model: Model, asked: Precision, path: Path) -> dict[str, Regio
     # Everything in one order, whatever the door's; and decided before anything is written.
     place = {name: number for number, name in enumerate(product_shapes(model.shape))}
     products = sorted(model.products, key=lambda product: place[product.name])
-    kinds = [storage(product, asked) for product in products]
+    kinds = {product.name: storage(product, asked) for product in products}
     with WeightsFile(path) as out:
         for name in norm_names(model.shape):
             vector = model.norms[name].floats(0, 1)[0]
             out.reserve(name, np.float32, vector.shape)
             out.write(name, 0, vector)
-        for product, kind in zip(products, kinds, strict=True):
-            if kind.blocks is None:
-                _write_floats(out, product)
-            else:
-                _write_blocks(out, product, kind, kind.blocks)
+        for product in products:
+            _reserve(out, product, kinds[product.name].blocks)
+        for product in _turns(products):
+            columns = importance.begin(product) if importance else None
+            for slab in _slabs(product):
+                if importance:
+                    importance.meet(product, slab.floats, slab.row)
+                _write(out, product.name, slab, kinds[product.name], columns)
+            if importance:
+                importance.end(product)
         out.flush()
         return out.regions
 
 
-def _write_floats(out: WeightsFile, product: Product) -> None:
-    name = f"{product.name}.floats"
-    out.reserve(name, np.float32, (product.rows, product.columns))
-    for row, part, start, stop in _slabs(product):
-        out.write(name, row, part.floats(start, stop))
-
-
-def _write_blocks(out: WeightsFile, product: Product, kind: Storage, blocks: Blocks) -> None:
+def _reserve(out: WeightsFile, product: Product, blocks: Blocks | None) -> None:
     name, rows = product.name, product.rows
+    if blocks is None:
+        out.reserve(f"{name}.floats", np.float32, (rows, product.columns))
+        return
     across = product.columns // blocks.block
     out.reserve(f"{name}.values", np.uint8, (rows, across, blocks.block * blocks.bits // 8))
     out.reserve(f"{name}.scales", np.float32, (rows, across))
     if blocks.has_zero_points:
         out.reserve(f"{name}.zero_points", np.uint8, (rows, -(-across * blocks.bits // 8)))
-    offsets: list[F32] = []
-    for row, part, start, stop in _slabs(product):
-        packed = (
-            part.packed(start, stop) if kind.is_carried else _rounded(part, start, stop, blocks)
-        )
-        out.write(f"{name}.values", row, packed.values)
-        out.write(f"{name}.scales", row, packed.scales)
-        if packed.zero_points is not None:
-            out.write(f"{name}.zero_points", row, packed.zero_points)
-        if packed.offsets is not None:
-            offsets.append(packed.offsets)
     if blocks.has_offsets:  # the other way round, as the product with the sums takes them
         out.reserve(f"{name}.offsets", np.float32, (across, rows))
-        out.write(f"{name}.offsets", 0, np.concatenate(offsets).T)
 
 
-def _rounded(part: Part, start: int, stop: int, blocks: Blocks) -> Packed:
-    return quantize.symmetric(part.floats(start, stop), bits=blocks.bits, block=blocks.block)
+def _turns(products: Sequence[Product]) -> list[Product]:
+    """Put the embedding last where it is the head too, whose importance the layers decide."""
+    first, *others = products
+    is_tied = all(product.name != "head" for product in others)
+    return [*others, first] if is_tied else [first, *others]
 
 
-def _slabs(product: Product) -> Iterator[tuple[int, Part, int, int]]:
-    """Yield the row of the product, the part and its rows [start, stop) of each slab."""
+@dataclass(frozen=True, kw_only=True)
+class _Slab:
+    """Rows [start, stop) of `part`, which are rows [row, …) of the product; read when asked for."""
+
+    part: Part
+    start: int
+    stop: int
+    row: int
+
+    @cached_property
+    def floats(self) -> F32:
+        return self.part.floats(self.start, self.stop)
+
+    @cached_property
+    def packed(self) -> Packed:
+        return self.part.packed(self.start, self.stop)
+
+
+def _slabs(product: Product) -> Iterator[_Slab]:
     step = max(1, SLAB_WEIGHTS // product.columns)
     row = 0
     for part in product.parts:
         for start in range(0, part.rows, step):
             stop = min(start + step, part.rows)
-            yield row, part, start, stop
+            yield _Slab(part=part, start=start, stop=stop, row=row)
             row += stop - start
+
+
+def _write(out: WeightsFile, name: str, slab: _Slab, kind: Storage, columns: F32 | None) -> None:
+    if kind.blocks is None:
+        out.write(f"{name}.floats", slab.row, slab.floats)
+        return
+    if kind.is_carried:
+        packed = slab.packed
+        if packed.bits < kind.blocks.bits:
+            packed = quantize.widened(packed)
+    else:
+        bits, block = kind.blocks.bits, kind.blocks.block
+        packed = quantize.symmetric(slab.floats, bits=bits, block=block, importance=columns)
+    out.write(f"{name}.values", slab.row, packed.values)
+    out.write(f"{name}.scales", slab.row, packed.scales)
+    if packed.zero_points is not None:
+        out.write(f"{name}.zero_points", slab.row, packed.zero_points)
+    if packed.offsets is not None:
+        out.write_turned(f"{name}.offsets", slab.row, packed.offsets)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from edge_agent.importers.importance import Importance
     from edge_agent.importers.source import Blocks, Model
     from edge_agent.modelstore.card import Precision
 
@@ -47,8 +48,16 @@ class Label:
     """Goes before what the model recommends."""
 
 
-def write(model: Model, label: Label, asked: Precision, package: Path) -> None:
+def write(
+    model: Model,
+    label: Label,
+    asked: Precision,
+    package: Path,
+    importance: Importance | None = None,
+) -> None:
     """Write the package of `model` into the new directory `package`.
+
+    Where weights are rounded, those that matter more by `importance` are rounded with more care.
 
     Raises:
         ModelError: a weight or a stop token is not what this version reads.
@@ -59,7 +68,7 @@ def write(model: Model, label: Label, asked: Precision, package: Path) -> None:
     package.mkdir()
     _write(package / TOKENIZER, model.tokenizer)
     _write(package / CHAT_TEMPLATE, model.chat_template.encode())
-    regions = compiler.write_weights(model, asked, package / weights.FILE_NAME)
+    regions = compiler.write_weights(model, asked, package / weights.FILE_NAME, importance)
     graphs = _write_graphs(package, model, quantization, regions)
     facts = manifest.Manifest(
         format=manifest.FORMAT,

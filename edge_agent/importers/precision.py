@@ -1,12 +1,13 @@
 """How each weight of a package is stored: carried over, rounded, or as floats. Pure decisions.
 
-Blocks that the source has are kept bit for bit, unless something else is asked for; what it has as
-floats is rounded to what is asked for, or else to the default.
+Blocks that the source has are kept exactly, unless something else is asked for; where 8 bits are,
+blocks of 4 bits are kept in them. What the source has as floats is rounded to what is asked for, or
+else to the default.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from edge_agent.errors import ModelError
@@ -32,7 +33,7 @@ class Storage:
 
     blocks: Blocks | None
     is_carried: bool = False
-    """Whether these are the source's own blocks, kept bit for bit."""
+    """Whether these are the source's own blocks, whose weights stay exactly as they are."""
 
 
 def storage(product: Product, asked: Precision) -> Storage:
@@ -46,8 +47,8 @@ def storage(product: Product, asked: Precision) -> Storage:
     """
     kinds = [_usable(product.name, part.blocks) for part in product.parts]
     first, bits = kinds[0], _bits_asked(product.name, asked)
-    if first is not None and len(set(kinds)) == 1 and _is_as_asked(first, bits, asked.block):
-        return Storage(blocks=first, is_carried=True)
+    if first is not None and len(set(kinds)) == 1 and _fits(first, bits, asked.block):
+        return Storage(blocks=replace(first, bits=bits or first.bits), is_carried=True)
     known = [kind for kind in kinds if kind is not None]
     if len(known) < len(kinds):
         known = [_default(product.name)]
@@ -75,8 +76,10 @@ def _bits_asked(name: str, asked: Precision) -> int | None:
     return asked.head_bits or (asked.bits if asked.bits != DEFAULT_BITS else None)
 
 
-def _is_as_asked(blocks: Blocks, bits: int | None, block: int | None) -> bool:
-    return bits in {None, blocks.bits} and block in {None, blocks.block}
+def _fits(blocks: Blocks, bits: int | None, block: int | None) -> bool:
+    """Tell whether `blocks` can be stored as asked without rounding."""
+    is_wide_enough = bits is None or blocks.bits <= bits < FLOAT_BITS
+    return is_wide_enough and block in {None, blocks.block}
 
 
 def _default(name: str) -> Blocks:

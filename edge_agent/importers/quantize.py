@@ -6,7 +6,7 @@ centre is 8 or 128, or the block's zero point where there are such. Pure arithme
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,10 +18,12 @@ NIBBLE, BYTE = 4, 8  # bits
 
 # Which code the weight furthest from zero gets, in the scales that are tried: beyond the end it is
 # clipped and the others are finer. 7 and 8, 127 and 128 are where other quantizers put it, so that
-# what was quantized before comes back. Within 0.5 % of the least error of a search of 220 scales.
+# what was quantized before comes back. 4 bits: within 0.5 % of the least root mean square error of
+# 440 scales. 8 bits: a dozen would do for new weights; the others take a third off the error of
+# weights that lay on a grid with offsets.
 _REACHES = {
     NIBBLE: (8.0, 7.0, 7.5, 8.6, 9.5, 11.0),
-    BYTE: (127.0, 128.0, 119.0, 121.0, 123.0, 125.0),
+    BYTE: (127.0, 128.0, *(float(reach) for reach in range(126, 104, -1))),
 }
 _REFINEMENTS = 2
 # Small enough for the second-level cache, where it runs several times faster.
@@ -85,6 +87,15 @@ def unpack(values: Raw, bits: int) -> Raw:
         return values
     pairs = np.stack([values & np.uint8(15), values >> np.uint8(NIBBLE)], axis=-1)
     return pairs.reshape(*values.shape[:-1], -1)
+
+
+def widened(packed: Packed) -> Packed:
+    """Return blocks of 4 bits as blocks of 8 bits that stand for the same weights, exactly."""
+    codes = unpack(packed.values, packed.bits)
+    if packed.zero_points is None:
+        return replace(packed, bits=BYTE, values=codes + np.uint8(centre(BYTE) - centre(NIBBLE)))
+    points = unpack(packed.zero_points, packed.bits)[:, : packed.scales.shape[1]]
+    return replace(packed, bits=BYTE, values=codes, zero_points=points)
 
 
 def symmetric(weights: F32, *, bits: int, block: int, importance: F32 | None = None) -> Packed:

@@ -65,8 +65,22 @@ class WeightsFile:
         if not fits or rows.dtype != region.dtype:
             msg = f"{name}: {rows.dtype}{rows.shape} at row {row} is not part of {region}"
             raise ValueError(msg)
-        data = np.ascontiguousarray(rows).data.cast("B")
-        position = region.offset + row * (region.num_bytes // region.shape[0])
+        self._put(rows, region.offset + row * (region.num_bytes // region.shape[0]))
+
+    def write_turned(self, name: str, column: int, rows: NDArray[Any]) -> None:
+        """Fill array `name` from `column` on with `rows`, each of which becomes one column."""
+        region = self.regions[name]
+        height, width = region.shape
+        fits = column + len(rows) <= width and rows.shape[1:] == (height,)
+        if not fits or rows.dtype != region.dtype:
+            msg = f"{name}: {rows.dtype}{rows.shape} at column {column} is not part of {region}"
+            raise ValueError(msg)
+        for number, part in enumerate(rows.T):
+            place = number * width + column
+            self._put(part, region.offset + place * region.dtype.itemsize)
+
+    def _put(self, array: NDArray[Any], position: int) -> None:
+        data = np.ascontiguousarray(array).data.cast("B")
         while data:  # a write may be short near the end of a disk
             written = os.pwrite(self._fd, data, position)
             data, position = data[written:], position + written

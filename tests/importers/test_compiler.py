@@ -96,6 +96,26 @@ def test_blocks_of_all_parts_are_carried_over_bit_for_bit(tmp_path: Path, kind: 
         np.testing.assert_array_equal(found[f"{QKV}.{name}"], array)
 
 
+@pytest.mark.parametrize("kind", [{}, {"has_offsets": True}, {"has_zero_points": True}])
+def test_blocks_of_4_bits_stand_for_the_same_in_8_bits(
+    tmp_path: Path, kind: dict[str, bool]
+) -> None:
+    blocks = random_blocks(64, 96, Blocks(bits=4, block=32, **kind))
+    product = Product(name=DOWN, parts=(BlockPart(DOWN, blocks),))
+
+    found = written(tmp_path, Precision(bits=8), product)
+
+    offsets = found.get(f"{DOWN}.offsets")
+    wide = Packed(
+        bits=8,
+        values=found[f"{DOWN}.values"],
+        scales=found[f"{DOWN}.scales"],
+        offsets=None if offsets is None else offsets.T,
+        zero_points=found.get(f"{DOWN}.zero_points"),
+    )
+    np.testing.assert_array_equal(wide.floats(), blocks.floats())
+
+
 def test_parts_of_different_kinds_become_one_array(tmp_path: Path) -> None:
     gate, up = random_blocks(96, 64, Blocks(bits=8, block=32)), random_floats(96, 64, seed=3)
     product = Product(name=GATE_UP, parts=(BlockPart("gate", gate), FloatPart("up", up)))

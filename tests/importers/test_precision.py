@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from edge_agent.errors import ModelError
@@ -50,6 +52,14 @@ def test_blocks_are_kept_when_nothing_or_the_same_is_asked_for(kind: Blocks, nam
     assert found == [Storage(blocks=kind, is_carried=True)] * len(found)
 
 
+@pytest.mark.parametrize("kind", [Q4_0, Q4_1, WIDE, POINTS])
+@pytest.mark.parametrize("name", [LINEAR, "head"])
+def test_blocks_of_4_bits_are_kept_in_8_bits(kind: Blocks, name: str) -> None:
+    found = storage(product(name, kind), Precision(bits=8))
+
+    assert found == Storage(blocks=replace(kind, bits=8), is_carried=True)
+
+
 @pytest.mark.parametrize(
     ("name", "kinds", "asked", "bits", "block"),
     [
@@ -64,8 +74,7 @@ def test_blocks_are_kept_when_nothing_or_the_same_is_asked_for(kind: Blocks, nam
         ("embedding", [FLOAT], Precision(bits=4, block=128, head_bits=4), 4, 128),
         ("embedding", [FLOAT], Precision(bits=32, head_bits=8), 8, 32),
         # Blocks, but others are asked for; what is left out is as the source has it.
-        (LINEAR, [Q4_0], Precision(bits=8), 8, 32),
-        (LINEAR, [WIDE], Precision(bits=8), 8, 128),
+        (LINEAR, [Q4_0], Precision(bits=8, block=64), 8, 64),
         (LINEAR, [Q8_0], Precision(block=128), 8, 128),
         (LINEAR, [Q8_0, Q8_0], Precision(bits=4), 4, 32),
         (LINEAR, [Q4_1], Precision(block=64), 4, 64),

@@ -114,22 +114,28 @@ def random_blocks(rows: int, columns: int, kind: Blocks, seed: int = 0) -> Packe
     )
 
 
-def tiny_model(products: dict[str, Product] | None = None, *, has_head: bool = False) -> Model:
+def tiny_model(
+    products: dict[str, Product] | None = None,
+    *,
+    shape: Shape = SHAPE,
+    rope: Rope = ROPE,
+    has_head: bool = False,
+) -> Model:
     """Return a model of float weights, but for those in `products`."""
-    shapes = product_shapes(SHAPE)
+    shapes = product_shapes(shape)
     if not has_head:
         del shapes["head"]
     made = {
-        name: Product(name=name, parts=(FloatPart(name, random_floats(*shape, seed=number)),))
-        for number, (name, shape) in enumerate(shapes.items())
+        name: Product(name=name, parts=(FloatPart(name, random_floats(*size, seed=number)),))
+        for number, (name, size) in enumerate(shapes.items())
     }
     norms = {
-        name: FloatPart(name, random_floats(1, SHAPE.hidden, seed=100 + number))
-        for number, name in enumerate(norm_names(SHAPE))
+        name: FloatPart(name, random_floats(1, shape.hidden, seed=100 + number))
+        for number, name in enumerate(norm_names(shape))
     }
     return Model(
-        shape=SHAPE,
-        rope=ROPE,
+        shape=shape,
+        rope=rope,
         context=64,
         products=tuple((made | (products or {})).values()),
         norms=dict(norms),

@@ -1,0 +1,181 @@
+"""How much each column of a weight matters: the mean square of the numbers it is multiplied with.
+
+A text is carried through the float model while the import reads it, product by product: what goes
+into a product is known before its rows are, so every weight is still read only once. Plain numpy,
+because here the weights pass by and an engine would want them all.
+"""
+
+from __future__ import annotations
+
+import codecs
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from edge_agent.engine.rope import rope_tables
+from edge_agent.errors import ModelError
+from edge_agent.importers.precision import TOKEN_PRODUCTS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from edge_agent.importers.arrays import F32
+    from edge_agent.importers.source import Model, Product
+
+WINDOW_TOKENS = 256
+# More text hardly moves the means, and every token costs as much as one that is generated.
+MAX_WINDOWS = 2
+# Room for the tokens of all windows in any language; what is behind that is not read.
+MAX_TEXT_BYTES = 1 << 16
+
+
+class Importance:
+    """A text on its way through `model`, whose products come in the order of the decoder.
+
+    An embedding that is the head too comes last, as the head; one that is not, whenever it likes.
+    """
+
+    def __init__(self, model: Model, ids: Sequence[int]) -> None:
+        """Take the tokens `ids` of a text, as many whole windows of them as are of use.
+
+        Raises:
+            ModelError: less than one window, a token that the model does not have, or weights that
+                are infinity or NaN.
+        """
+        self._shape = model.shape
+        self._is_tied = all(product.name != "head" for product in model.products)
+        self._norms = {name: part.floats(0, 1)[0] for name, part in model.norms.items()}
+        self._window = min(WINDOW_TOKENS, model.rope.original_context)
+        windows = min(len(ids) // self._window, MAX_WINDOWS)
+        used = ids[: windows * self._window]
+        if not windows or max(used) >= model.shape.vocab:
+            msg = f"a text of {len(ids)} tokens: {self._window} or more of the model's are needed"
+            raise ModelError(msg)
+        # The short rows, which come first and have the attention factor in them.
+        tables = rope_tables(model.rope, capacity=self._window)
+        self._cos, self._sin = tables.cos[:, np.newaxis], tables.sin[:, np.newaxis]
+        self._hidden = _embedded(model, used)
+        self._input = self._normed("layers.0.attn_norm")
+        self._output = self._input[:0]
+
+    def begin(self, product: Product) -> F32 | None:
+        """Return the importance of the columns of `product`, whose turn it is: float32 [columns].
+
+        None where rows are looked up and not multiplied.
+        """
+        if product.name in TOKEN_PRODUCTS:
+            is_head = self._is_tied or product.name == "head"
+            return self._mean_squares() if is_head else None
+        self._output = np.empty((len(self._input), product.rows), np.float32)
+        return self._mean_squares()
+
+    def meet(self, product: Product, weights: F32, row: int) -> None:
+        """Multiply with rows [row, …) of the product, float32 [rows, columns]."""
+        if product.name not in TOKEN_PRODUCTS:  # nothing comes after it
+            with np.errstate(over="ignore", invalid="ignore"):  # is found out at the end
+                np.matmul(self._input, weights.T, out=self._output[:, row : row + len(weights)])
+
+    def end(self, product: Product) -> None:
+        """Go on to what the next product is multiplied with.
+
+        Raises:
+            ModelError: the numbers have grown beyond float32.
+        """
+        if product.name in TOKEN_PRODUCTS:
+            return
+        _, layer, kind = product.name.split(".")
+        with np.errstate(over="ignore", invalid="ignore"):
+            if kind == "qkv":
+                self._input = self._attended()
+            elif kind == "o":
+                self._input = self._added(f"layers.{layer}.ffn_norm")
+            elif kind == "gate_up":
+                gate, up = np.split(self._output, 2, axis=1)
+                self._input = gate / (1 + np.exp(-gate)) * up
+            else:
+                is_last = int(layer) + 1 == self._shape.layers
+                self._input = self._added(
+                    "norm" if is_last else f"layers.{int(layer) + 1}.attn_norm"
+                )
+        if not np.isfinite(self._input).all():
+            msg = f"{product.name}: activations of the text are beyond float32"
+            raise ModelError(msg)
+
+    def _mean_squares(self) -> F32:
+        means: F32 = np.square(self._input).mean(axis=0)
+        return means
+
+    def _added(self, norm: str) -> F32:
+        self._hidden = self._hidden + self._output
+        return self._normed(norm)
+
+    def _normed(self, norm: str) -> F32:
+        mean = np.square(self._hidden).mean(axis=1, keepdims=True)
+        root = np.sqrt(mean + np.float32(self._shape.norm_eps))
+        normed: F32 = self._hidden / root * self._norms[norm]
+        return normed
+
+    def _attended(self) -> F32:
+        windows = np.split(self._output, len(self._output) // self._window)
+        return np.concatenate([self._attend(window) for window in windows])
+
+    def _attend(self, window: F32) -> F32:
+        """Return the attention of one window, [tokens, heads * head_dim], from its q, k and v."""
+        shape, tokens = self._shape, len(window)
+        heads = window.reshape(tokens, -1, shape.head_dim)
+        query, key, value = np.split(heads, [shape.heads, shape.heads + shape.kv_heads], axis=1)
+        group = shape.heads // shape.kv_heads
+        query = self._turned(query).reshape(tokens, shape.kv_heads, group, shape.head_dim)
+        scores = np.einsum("qkgd,tkd->kgqt", query, self._turned(key), optimize=True)
+        scores *= np.float32(shape.head_dim**-0.5)
+        scores[..., np.triu(np.ones((tokens, tokens), np.bool_), 1)] = -np.inf
+        scores -= scores.max(axis=-1, keepdims=True)
+        np.exp(scores, out=scores)
+        scores /= scores.sum(axis=-1, keepdims=True)
+        mixed: F32 = np.einsum("kgqt,tkd->qkgd", scores, value, optimize=True)
+        return mixed.reshape(tokens, -1)
+
+    def _turned(self, heads: F32) -> F32:
+        """Rotate dim i of [tokens, heads, head_dim] with dim i + half; the rest stays as it is."""
+        half = self._cos.shape[-1]
+        cos, sin = self._cos[: len(heads)], self._sin[: len(heads)]
+        first, second = heads[..., :half], heads[..., half : 2 * half]
+        rest = heads[..., 2 * half :]
+        return np.concatenate([first * cos - second * sin, first * sin + second * cos, rest], -1)
+
+
+def read_importance(model: Model, text: Path) -> Importance:
+    """Return the importance that the UTF-8 text in the file `text` gives to the weights of `model`.
+
+    Raises:
+        ModelError: the file cannot be read, is no text or too short, or as `Importance`.
+    """
+    try:
+        with text.open("rb") as file:
+            start = file.read(MAX_TEXT_BYTES)
+        # Cut anywhere, it may end within a character.
+        content = codecs.getincrementaldecoder("utf-8")().decode(start)
+    except (OSError, UnicodeDecodeError) as exc:
+        msg = f"{text}: {exc}"
+        raise ModelError(msg) from exc
+    tokenizer = Tokenizer.from_str(model.tokenizer.decode())
+    try:
+        return Importance(model, tokenizer.encode(content, add_special_tokens=False).ids)
+    except ModelError as exc:
+        msg = f"{text}: {exc}"
+        raise ModelError(msg) from exc
+
+
+def _embedded(model: Model, ids: Sequence[int]) -> F32:
+    """Return the rows `ids` of the embedding, float32 [ids, hidden]."""
+    embedding = next(product for product in model.products if product.name == "embedding")
+    rows = np.empty((len(ids), model.shape.hidden), np.float32)
+    for place, number in enumerate(ids):
+        first = 0
+        for part in embedding.parts:
+            if first <= number < first + part.rows:
+                rows[place] = part.floats(number - first, number - first + 1)[0]
+            first += part.rows
+    return rows
