@@ -177,6 +177,17 @@ def test_a_disk_that_is_too_small_is_a_reason_in_numbers(
     assert read_prepared(package) is None
 
 
+def test_a_home_that_cannot_be_written_is_a_reason(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "staging").rename(tmp_path / "elsewhere")
+    (tmp_path / "staging").touch()
+
+    assert main(["model", "prepare", "tiny"]) == 1
+
+    assert "cannot write while preparing tiny" in capsys.readouterr().err
+
+
 def test_an_unknown_model_is_named(store: ModelStore, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["model", "prepare", "other"]) == 1
 

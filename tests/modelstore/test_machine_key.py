@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 
+from edge_agent.modelstore import machine_key
 from edge_agent.modelstore.machine_key import (
     MachineKey,
     cpu_fingerprint,
     difference,
     this_machine,
 )
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 X86 = """
 processor	: 0
@@ -77,6 +82,14 @@ def test_this_machine_is_itself() -> None:
     assert here.onnxruntime == importlib.metadata.version("onnxruntime")
     assert here.machine == platform.machine()
     assert difference(here, this_machine()) is None
+
+
+def test_a_processor_that_a_sandbox_hides_is_the_same_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine_key, "_CPUINFO", tmp_path / "hidden")
+
+    assert this_machine() == this_machine()
 
 
 @pytest.mark.parametrize(
