@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Speed is that of the last seconds: long enough to be steady, short enough to show a stall.
 _WINDOW_S = 5.0
+# What happens within less says nothing: one buffer that fills at once is no speed.
+_LEAST_SPAN_S = 0.05
 _BAR_CELLS = 24
 _MB = 1_000_000
 
@@ -91,7 +93,8 @@ class Meter:
             self._seen.popleft()
         first_s, first_bytes = self._seen[0]
         gained = done_bytes - first_bytes
-        speed = gained / (now_s - first_s) if now_s > first_s and gained >= 0 else None
+        is_telling = now_s - first_s >= _LEAST_SPAN_S and gained >= 0
+        speed = gained / (now_s - first_s) if is_telling else None
         return Sample(
             stage=self._stage,
             done_bytes=done_bytes,

@@ -53,6 +53,14 @@ def test_speed_is_that_of_the_last_seconds() -> None:
     assert latest.eta_s == pytest.approx(25 * MB, rel=0.1)
 
 
+@pytest.mark.parametrize("moment_s", [0.0, 5e-324, 0.01])
+def test_a_moment_tells_no_speed(moment_s: float) -> None:
+    meter = Meter(Stage.DOWNLOAD, 100 * MB)
+    meter.look(0, 0.0)
+
+    assert meter.look(MB, moment_s).bytes_per_s is None
+
+
 def test_time_left_is_what_is_left_over_the_speed() -> None:
     meter = Meter(Stage.DOWNLOAD, 100 * MB)
     meter.look(0, 0.0)
