@@ -7,7 +7,7 @@ and a package is visible only when it is complete.
 from __future__ import annotations
 
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -71,8 +71,14 @@ def opened(name: str, store: ModelStore, progress: Progress) -> Iterator[Worksho
             store.lock_file(name),
             lambda: progress.say(f"another process prepares {name}; waiting for it"),
         ) as lock_fd:
-            yield Workshop(name=name, store=store, progress=progress, lock_fd=lock_fd)
-            shutil.rmtree(store.staging(name))
+            workshop = Workshop(name=name, store=store, progress=progress, lock_fd=lock_fd)
+            try:
+                yield workshop
+            except BaseException:
+                with suppress(OSError):
+                    workshop.staging.rmdir()  # if there is nothing in it for a next attempt
+                raise
+            shutil.rmtree(workshop.staging)
     except OSError as exc:
         problem = "disk full" if exc.errno in DISK_FULL else "cannot write"
         msg = f"{problem} while preparing {name}: {exc}"

@@ -145,6 +145,7 @@ def test_a_damaged_tar_leaves_nothing(gateway: Gateway, gguf: Path, tmp_path: Pa
 
     assert "weights.bin is damaged" in gateway.complaint("import", tar, "--name", "again")
     assert "again" not in gateway.said("list")
+    assert not (gateway.home / "staging" / "again").exists()
 
 
 def test_why_nothing_can_be_imported_is_said(gateway: Gateway, gguf: Path, tmp_path: Path) -> None:
