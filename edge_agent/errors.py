@@ -16,6 +16,9 @@ EdgeError
 ├── DeadlineExceeded        the deadline passed while the request was running
 ├── Cancelled               the client asked for that
 ├── EngineCrashed           the engine process died under this request
+├── PeerFailed              a peer did not answer, or answered nonsense
+├── PeerRefused             a peer says that the request itself is wrong
+├── Unavailable             nobody can answer now, neither here nor elsewhere
 ├── Poison                  the request crashed the engine too often and is refused
 ├── Internal                a bug of ours
 ├── ConfigError             the configuration cannot be used; names file and key
@@ -184,6 +187,32 @@ class EngineCrashed(EdgeError):
     def __init__(self, how: str) -> None:
         super().__init__(f"the engine process ended ({how}) while this request was running")
         self.retry_after_s = 2.0  # a new child serves within seconds
+
+
+class PeerFailed(EdgeError):
+    """A peer did not answer, or answered nonsense; another one may do better."""
+
+    code = "peer_failed"
+    retryable = True
+
+    def __init__(self, name: str, problem: str, retry_after_s: float | None = None) -> None:
+        super().__init__(f"peer {name!r} {problem}")
+        self.retry_after_s = retry_after_s
+
+
+class PeerRefused(EdgeError):
+    """A peer says that the request itself is wrong; asking again does not help."""
+
+    code = "peer_refused"
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"peer {name!r} {problem}")
+
+
+class Unavailable(_ComeBack):
+    """Nobody can answer now, neither here nor elsewhere."""
+
+    code = "unavailable"
 
 
 class Poison(EdgeError):

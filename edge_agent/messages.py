@@ -95,6 +95,22 @@ class Sampling(Struct, frozen=True, kw_only=True, omit_defaults=True):
     seed: int | None = None
 
 
+class Policy(StrEnum):
+    """How far a prompt may travel: not off this machine, to peers of the site, to any peer."""
+
+    LOCAL = "local"
+    SITE = "site"
+    ANY = "any"
+
+
+class Priority(StrEnum):
+    """Who gives way when there is not room for all."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
 class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One prompt to answer.
 
@@ -102,7 +118,9 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     `max_tokens` None means: until the model stops or the context is full. `deadline_s` counts from
     the moment the request was received. `stream` asks for `Delta`s on the wire; the events between
     the parts of the daemon always carry them. Without `parallel_tool_calls` an answer ends after
-    its first call.
+    its first call. `policy` None means: as configured. `keep_alive_s` is how long the model stays
+    loaded afterwards: 0 not at all, negative for ever, None as configured. `hops` counts the
+    edge_agents that the request came through before this one.
     """
 
     id: str
@@ -116,6 +134,10 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = ToolMode.AUTO
     parallel_tool_calls: bool = True
+    policy: Policy | None = None
+    priority: Priority = Priority.NORMAL
+    keep_alive_s: float | None = None
+    hops: int = 0
 
 
 class FinishReason(StrEnum):
@@ -147,10 +169,15 @@ class Timings(Struct, frozen=True, kw_only=True):
 
 
 class Accepted(Struct, frozen=True, kw_only=True, tag="accepted"):
-    """The request fits and will be answered; nothing after this is a refusal."""
+    """The request fits and will be answered; nothing after this is a refusal.
 
-    prompt_tokens: int
+    `prompt_tokens` None: who answers has not counted them yet. `served_by` is "local" or a peer's
+    name, `reason` a short stable word for why it is that one.
+    """
+
+    prompt_tokens: int | None
     served_by: str = "local"
+    reason: str = ""
 
 
 class Delta(Struct, frozen=True, tag="delta"):

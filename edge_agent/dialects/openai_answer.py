@@ -25,6 +25,7 @@ _ERROR_TYPES = {
     "header_too_large": "invalid_request_error",
     "method_not_allowed": "invalid_request_error",
     "request_timeout": "invalid_request_error",
+    "peer_refused": "invalid_request_error",
     "poison": "invalid_request_error",
     "unauthorized": "authentication_error",
     "forbidden": "permission_error",

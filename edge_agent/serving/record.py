@@ -27,7 +27,7 @@ class Record:
             case Accepted():
                 self.is_accepted = True
                 self._by = event.served_by
-                self._prompt_tokens = event.prompt_tokens
+                self._prompt_tokens = event.prompt_tokens or 0
             case Delta() | ToolCall():
                 self._new_tokens += 1  # or nearly: `Done` has the exact number
                 if self._first_s is None:

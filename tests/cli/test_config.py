@@ -59,4 +59,6 @@ def test_every_key_is_shown_under_its_help(capsys: pytest.CaptureFixture[str]) -
         "journal",
         "limits",
         "daemon",
+        "routing",
+        "peers",
     }

@@ -38,10 +38,13 @@ STATUS: dict[str, int] = {
     "config": HTTPStatus.INTERNAL_SERVER_ERROR,
     "busy": HTTPStatus.SERVICE_UNAVAILABLE,
     "draining": HTTPStatus.SERVICE_UNAVAILABLE,
+    "peer_failed": HTTPStatus.BAD_GATEWAY,
+    "peer_refused": HTTPStatus.BAD_REQUEST,
     "engine_crashed": HTTPStatus.SERVICE_UNAVAILABLE,
     "loading": HTTPStatus.SERVICE_UNAVAILABLE,
     "model_unusable": HTTPStatus.SERVICE_UNAVAILABLE,
     "overloaded": HTTPStatus.SERVICE_UNAVAILABLE,
+    "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
     "deadline_exceeded": HTTPStatus.GATEWAY_TIMEOUT,
     "expired": HTTPStatus.GATEWAY_TIMEOUT,
 }
