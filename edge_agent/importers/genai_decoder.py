@@ -10,10 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from edge_agent.importers.genai_attention import read_attention
+from edge_agent.importers.genai_gate import gate_and_up
 from edge_agent.importers.genai_mask import Mask
-from edge_agent.importers.genai_weights import PRODUCTS, blocks_of_lookup, floats, product
+from edge_agent.importers.genai_weights import (
+    PRODUCTS,
+    blocks_of_lookup,
+    floats,
+    product,
+    products,
+)
 
 if TYPE_CHECKING:
+    from edge_agent.importers.genai_attention import Attention
     from edge_agent.importers.genai_graph import Graph, Node
     from edge_agent.importers.genai_mask import RopeTables
     from edge_agent.importers.genai_tensors import Tensor
@@ -22,35 +31,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SKIP_NORM = "SkipSimplifiedLayerNormalization"
-_ACTIVATIONS = ("Mul", "QuickGelu")
-# What QuickGelu means by leaving it out.
-_QUICK_GELU_ALPHA = 1.702
-# Those that no value of could matter beyond what `_attention` checks.
-_ATTENTION_ATTRIBUTES = (
-    "num_heads",
-    "kv_num_heads",
-    "scale",
-    "local_window_size",
-    "sliding_window_cache",  # how the cache is kept, which is not ours
-    "softcap",
-    "smooth_softmax",
-    "do_rotary",
-    "rotary_interleaved",
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attention:
-    """What all layers have in common; `window` -1 is none."""
-
-    heads: int
-    kv_heads: int
-    scale: float
-    """0 stands for 1 / sqrt(head_dim)."""
-    window: int
-    cos: str
-    sin: str
-    """Names of the rotary tables."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +96,8 @@ class _Walk:
         self._mask = Mask(graph, names.attention_mask)
         self._attentions: dict[Attention, Node] = {}
         self._eps: dict[float, Node] = {}
+        # Layers that share a cache would be no layers of ours.
+        self._caches = set(graph.inputs)
 
     def decoder(self) -> Decoder:
         head, value = product(self._graph, self._names.logits)
@@ -179,7 +161,7 @@ class _Walk:
     def _layer(self, above: _Norm) -> tuple[Layer, _Norm]:
         """Return the layer whose result `above` adds, and the norm that the layer begins with."""
         down, gated = product(self._graph, above.added)
-        gate_up, value = self._gate_up(gated)
+        gate_up, value = gate_and_up(self._graph, gated)
         ffn = self._norm(value)
         self._check_stream(above, ffn)
         o, attended = product(self._graph, ffn.added)
@@ -200,82 +182,19 @@ class _Walk:
         if above.before != below.stream:
             above.node.refuse(f"adds to {above.before!r}, expected {below.stream!r}")
 
-    def _gate_up(self, value: str) -> tuple[tuple[Weight, ...], str]:
-        """Return the parts of what `value`, silu(gate) * up, is made of, and of which value."""
-        node = self._graph.claim(value, "Mul")
-        activated, up = self._factors(node)
-        if self._graph.op(up) in _ACTIVATIONS:
-            activated, up = up, activated
-        gate = self._behind_silu(activated)
-        if self._graph.op(gate) == "Split":
-            split = self._graph.claim(gate, "Split")
-            self._check_halves(split, gate, up)
-            weight, source = product(self._graph, split.input(0))
-            return (weight,), source
-        return self._side_by_side(node, gate, up)
-
-    def _factors(self, node: Node) -> tuple[str, str]:
-        node.has_only(inputs=2, attributes=())
-        return node.input(0), node.input(1)
-
-    def _behind_silu(self, value: str) -> str:
-        node = self._graph.claim(value, *_ACTIVATIONS)
-        if node.op == "QuickGelu":  # x * sigmoid(alpha * x)
-            if node.number("alpha", _QUICK_GELU_ALPHA) != 1:
-                node.refuse("is not SiLU: its alpha is not 1")
-            return node.input(0)
-        first, second = self._factors(node)
-        gate, sigmoid = (second, first) if self._graph.op(first) == "Sigmoid" else (first, second)
-        if self._graph.claim(sigmoid, "Sigmoid").input(0) != gate:
-            node.refuse("is not SiLU: it multiplies two different values")
-        return gate
-
-    def _check_halves(self, split: Node, gate: str, up: str) -> None:
-        sizes = self._graph.integers(split.input(1), split) if split.input(1) else []
-        if list(split.outputs) != [gate, up] or len(set(sizes)) > 1:
-            split.refuse("does not cut in halves, gate and up")
-        if split.integer("axis", 0) not in {-1, 2}:  # of [rows, positions, features]
-            split.refuse("does not cut along the last axis")
-
     def _qkv(self, value: str) -> tuple[tuple[Weight, ...], str]:
         """Return the parts of query, key and value of what `value` attends with, and of which."""
         node = self._graph.claim(value, "GroupQueryAttention")
         if node.output(0) != value:
             node.refuse(f"its result {value!r} is used as if it were the first")
-        self._attentions.setdefault(self._attention(node), node)
+        self._attentions.setdefault(read_attention(node), node)
         self._mask.check_lengths(node.input(5), node.input(6))
-        past = {node.input(3), node.input(4)}
-        if len(past) < 2 or not past <= self._graph.inputs:  # noqa: PLR2004  # keys and values
-            node.refuse("its cache is not an input of the graph")
-        if not node.input(1) and not node.input(2):
-            weight, source = product(self._graph, node.input(0))
-            return (weight,), source
-        return self._side_by_side(node, *node.inputs[:3])
-
-    def _attention(self, node: Node) -> Attention:
-        node.has_only(inputs=9, attributes=_ATTENTION_ATTRIBUTES)
-        wanted = {"do_rotary": 1, "rotary_interleaved": 0, "smooth_softmax": 0}
-        for name, value in wanted.items():
-            if node.integer(name, 0) != value:
-                node.refuse(f"{name} is {node.integer(name, 0)}; this version reads {value}")
-        if node.number("softcap", 0.0) != 0:
-            node.refuse("caps its scores (softcap)")
-        return Attention(
-            heads=node.integer("num_heads"),
-            kv_heads=node.integer("kv_num_heads"),
-            scale=node.number("scale", 0.0),
-            window=node.integer("local_window_size", -1),
-            cos=node.input(7),
-            sin=node.input(8),
-        )
-
-    def _side_by_side(self, user: Node, *values: str) -> tuple[tuple[Weight, ...], str]:
-        """Return the weights whose products with one and the same value make `values`."""
-        found = [product(self._graph, value) for value in values]
-        sources = {source for _, source in found}
-        if len(sources) > 1:
-            user.refuse(f"its parts are made of different values: {', '.join(sorted(sources))}")
-        return tuple(weight for weight, _ in found), sources.pop()
+        for past in (node.input(3), node.input(4)):
+            if past not in self._caches:
+                node.refuse(f"its cache {past!r} is no input of the graph, or that of another")
+            self._caches.remove(past)
+        sides = node.inputs[:3] if node.input(1) or node.input(2) else node.inputs[:1]
+        return products(self._graph, node, *sides)
 
     def _embedding(self, value: str) -> Weight:
         node = self._graph.claim(value, "Gather", "GatherBlockQuantized")

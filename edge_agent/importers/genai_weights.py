@@ -86,6 +86,19 @@ def product(graph: Graph, value: str) -> tuple[Weight, str]:
     return read(graph, node), graph.behind_casts(node.input(0))
 
 
+def products(graph: Graph, user: Node, *values: str) -> tuple[tuple[Weight, ...], str]:
+    """Return the weights whose products make `values`, inputs of `user`, and what they multiply.
+
+    Raises:
+        ModelError: as `product`, or they are not products with one and the same value.
+    """
+    found = [product(graph, value) for value in values]
+    sources = {source for _, source in found}
+    if len(sources) > 1:
+        user.refuse(f"its parts are made of different values: {', '.join(sorted(sources))}")
+    return tuple(weight for weight, _ in found), sources.pop()
+
+
 def blocks_of_lookup(graph: Graph, node: Node) -> BlockWeight:
     """Return the weight that a GatherBlockQuantized looks rows up in.
 

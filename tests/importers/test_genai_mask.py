@@ -9,6 +9,7 @@ import pytest
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from edge_agent.errors import ModelError
+from tests.importers.bent_genai import constant, input_of, other_op
 from tests.importers.tiny_genai import (
     CONTEXT,
     ORIGINAL_CONTEXT,
@@ -89,5 +90,26 @@ def _one_more(model: ModelProto) -> None:
 def test_other_ways_are_refused(
     tmp_path: Path, edit: Callable[[ModelProto], None], problem: str
 ) -> None:
+    with pytest.raises(ModelError, match=problem):
+        find_decoder(tmp_path, TinyGenai(edit=edit))
+
+
+REFUSED = {
+    "a mask of its own": (input_of("ReduceSum", 0, "ids"), "adds 'ids', not 'mask'"),
+    "another length": (input_of("Shape", 0, "ids"), "is not the length of 'mask'"),
+    "another dimension": (constant("Gather", 1, 0), r"input 1 is \[0\], expected \[1\]"),
+    "two less": (constant("Sub", 1, [2]), r"Sub '/less one': input 1 is \[2\], expected \[1\]"),
+    "another comparison": (other_op("Greater", "Less"), "Less '/longer': stands where"),
+    "no limit": (input_of("Greater", 1, "ids"), "value 'ids' is no result"),
+    "a limit of none": (constant("Greater", 1, 0), r"compares with \[0\], not with a length"),
+    "two limits": (constant("Greater", 1, [8, 9]), r"compares with \[8, 9\], not with a length"),
+    "a long limit": (constant("Greater", 1, [1] * 17), "not the few integers"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_lengths_that_are_derived_in_another_way_are_refused(tmp_path: Path, case: str) -> None:
+    edit, problem = REFUSED[case]
+
     with pytest.raises(ModelError, match=problem):
         find_decoder(tmp_path, TinyGenai(edit=edit))
