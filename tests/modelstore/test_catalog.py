@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -11,10 +12,9 @@ from edge_agent.config import Config
 from edge_agent.errors import ModelError, ModelNotFound
 from edge_agent.modelstore.card import Card, Variant
 from edge_agent.modelstore.catalog import Catalog, catalog_of, shipped_cards
+from edge_agent.modelstore.fit import linear_weights, planned, raw_bytes
+from edge_agent.modelstore.sources import HfSource, PypiSource
 from tests.importers.tiny_card import tiny_card
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TERSE = Variant(name="terse", title="Terse", variant_of="tiny", system_prompt="Be brief.")
 
@@ -38,6 +38,33 @@ def test_every_shipped_card_can_be_read_and_every_variant_has_its_base(tmp_path:
 
 def test_the_default_model_has_a_card(tmp_path: Path) -> None:
     assert Config().model in catalog_of(tmp_path)
+
+
+@pytest.mark.parametrize("card", catalog_of(Path("/none")).cards, ids=lambda card: card.name)
+def test_a_shipped_card_pins_every_byte_of_its_source(card: Card) -> None:
+    match card.source:
+        case HfSource(files=files, hashes=hashes):
+            assert re.fullmatch("[0-9a-f]{40}", card.source.revision)
+            assert set(files) == set(hashes)
+            assert card.source.bytes == sum(file.bytes for file in hashes.values())
+        case source:
+            assert isinstance(source, PypiSource)
+
+
+def test_the_dimensions_of_phi_4_mini_are_those_that_were_published(tmp_path: Path) -> None:
+    cards = [card for card in catalog_of(tmp_path).cards if card.family == "phi-4-mini"]
+
+    assert len(cards) == 3
+    for card in cards:
+        assert card.shape is not None
+        assert card.rope is not None
+        embedding, norms = card.shape.vocab * card.shape.hidden, 65 * card.shape.hidden
+        assert linear_weights(card.shape) + embedding + norms == 3_836_021_760
+        factors = len(card.rope.short_factors), len(card.rope.long_factors)
+        assert factors == (card.rope.dims // 2,) * 2
+        assert card.rope.attention_factor == pytest.approx(1.190238, abs=1e-6)
+        shape, quantization = planned(card)
+        assert 1.0 < card.package_bytes / raw_bytes(shape, quantization) < 1.02
 
 
 def test_an_unknown_name_lists_those_there_are(tmp_path: Path) -> None:
@@ -79,6 +106,15 @@ def test_a_card_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
     assert "broken" not in catalog
     with pytest.raises(ModelError, match=r"broken\.yaml"):
         catalog.entry("broken")
+
+
+def test_a_variant_is_no_base(tmp_path: Path) -> None:
+    twice = msgspec.structs.replace(TERSE, name="twice", variant_of="terse")
+    catalog = Catalog(write(tmp_path / "cards", tiny_card(), TERSE, twice))
+
+    assert catalog.card("tiny") == tiny_card()
+    with pytest.raises(ModelError, match="terse is a variant itself, and no model to be a base"):
+        catalog.card(catalog.base("twice"))
 
 
 def test_a_directory_that_is_not_there_holds_no_cards(tmp_path: Path) -> None:

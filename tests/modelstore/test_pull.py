@@ -83,6 +83,17 @@ def test_a_second_pull_fetches_nothing(source: TinySource, home: Path) -> None:
     assert prepare(source, home) == package
 
 
+def test_what_a_pull_left_that_was_killed_at_its_very_end_goes(
+    source: TinySource, home: Path
+) -> None:
+    package = prepare(source, home)
+    (home / "staging" / NAME).mkdir()
+    (home / "staging" / NAME / "weights").touch()
+
+    assert prepare(source, home) == package
+    assert leftovers(home) == [f"{NAME}.lock"]
+
+
 def test_a_name_without_a_card_is_not_found(source: TinySource, home: Path) -> None:
     with pytest.raises(ModelNotFound, match=r"'huge' is not here; available: tiny"):
         pull(

@@ -15,7 +15,7 @@ import pytest
 from edge_agent.errors import ModelError
 from edge_agent.modelstore import disk, fetching
 from edge_agent.modelstore.card import Card
-from edge_agent.modelstore.catalog import Catalog
+from edge_agent.modelstore.catalog import Catalog, catalog_of
 from edge_agent.modelstore.manifest import read_manifest
 from edge_agent.modelstore.progress import Progress
 from edge_agent.modelstore.pull import pull
@@ -43,7 +43,7 @@ HF = HfSource(
 PULL = """
 import sys
 from pathlib import Path
-from edge_agent.modelstore.catalog import Catalog
+from edge_agent.modelstore.catalog import Catalog, catalog_of
 from edge_agent.modelstore.progress import Progress
 from edge_agent.modelstore.pull import pull
 from edge_agent.modelstore.store import ModelStore
@@ -220,6 +220,28 @@ def test_too_little_disk_is_said_before_the_download(
         gateway.pull()
 
     assert len(hub.asked) == asked
+
+
+def test_phi_4_mini_is_taken_for_what_its_card_pins_and_nothing_else(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = catalog_of(gateway.home).card("phi-4-mini-instruct").source
+    assert isinstance(shipped, HfSource)
+    files = dict.fromkeys((*shipped.files, "README.md"), b"not the weights")
+    monkeypatch.setattr(disk, "free_bytes", lambda _: 1 << 40)
+    monkeypatch.setenv("NO_PROXY", "*")
+    with running(Hub(repo=shipped.repo, commit=shipped.revision, files=files)) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+
+        with pytest.raises(ModelError, match="is not the file the card names"):
+            pull(
+                "phi-4-mini-reasoning-preset",
+                store=gateway.store,
+                catalog=catalog_of(gateway.home),
+                progress=Progress(sys.stderr),
+            )
+
+    assert hub.asked == [f"GET /api/models/{shipped.repo}/revision/{shipped.revision}"]
 
 
 def test_a_pull_from_a_web_server_is_resumed_and_checked(
