@@ -83,7 +83,7 @@ def _read_graph(directory: Directory, config: GenaiConfig, files: TensorFiles) -
         logits=described.outputs.logits,
     )
     decoder = read_decoder(graph, names)
-    graph.check_understood()
+    graph.check_understood(names.logits)
     return decoder
 
 

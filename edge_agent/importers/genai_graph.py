@@ -1,7 +1,7 @@
 """A view of an ONNX graph to find one's way by: who makes a value, and what was not understood.
 
-Whoever reads a graph claims the nodes whose meaning he has taken over. What nobody has claimed at
-the end would silently be ignored, so it is refused by name.
+Whoever reads a graph claims the nodes whose meaning he has taken over. What the result depends on
+and nobody has claimed at the end would silently be ignored, so it is refused by name.
 """
 
 from __future__ import annotations
@@ -204,9 +204,14 @@ class Graph:
             raise ModelError(msg)
         return [self._locate(constants[name]) for name in names]
 
-    def check_understood(self) -> None:
-        """Raise ModelError if there is a node that nobody has claimed."""
-        for index, node in enumerate(self._nodes):
+    def check_understood(self, result: str) -> None:
+        """Raise ModelError if `result` depends on a node that nobody has claimed."""
+        matters = {result}
+        for index in range(len(self._nodes) - 1, -1, -1):  # they are in order
+            node = self._nodes[index]
+            if matters.isdisjoint(filter(None, node.outputs)):
+                continue
+            matters.update(node.inputs)
             if index not in self._claimed and node.op != "Constant":
                 node.refuse("its meaning is not known to this version, which would ignore it")
 

@@ -108,6 +108,12 @@ def test_a_head_for_the_last_position_alone_is_a_head(tmp_path: Path) -> None:
     assert len(find_decoder(tmp_path, TinyGenai(edit=_pruned(-1, 1))).layers) == 2
 
 
+def test_what_the_logits_do_not_depend_on_is_left_out(tmp_path: Path) -> None:
+    unused = helper.make_node("MoE", ["embedded"], ["x"], "experts", domain="com.microsoft")
+
+    assert len(find_decoder(tmp_path, TinyGenai(edit=append(unused))).layers) == 2
+
+
 @pytest.mark.parametrize(("position", "axis"), [(0, 1), (-1, 0)])
 def test_a_head_for_another_position_is_refused(tmp_path: Path, position: int, axis: int) -> None:
     with pytest.raises(ModelError, match="does not pick the last position"):
@@ -136,9 +142,9 @@ REFUSED = {
         "SimplifiedLayerNormalization '/added .*stands where this version knows MatMulNBits",
     ),
     "a cast to integers": (after("o 0", "Cast", to=TensorProto.INT8), "something else than a fl"),
-    "an operation nobody uses": (
-        append(helper.make_node("MoE", ["embedded"], ["x"], "experts", domain="com.microsoft")),
-        "MoE 'experts': its meaning is not known to this version, which would ignore it",
+    "experts": (
+        after("down 0", "MoE", "embedded", domain="com.microsoft"),
+        "MoE '/added MoE': stands where this version knows MatMulNBits or MatMul only",
     ),
     # Norms
     "a centred norm": (

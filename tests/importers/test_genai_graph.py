@@ -78,9 +78,13 @@ def test_what_nobody_claimed_is_named() -> None:
     known.behind_casts("whole")
 
     with pytest.raises(ModelError, match="Add 'add': its meaning is not known"):
-        known.check_understood()
+        known.check_understood("y")
     known.claim("sum", "Add")
-    known.check_understood()
+    known.check_understood("y")
+
+
+def test_what_the_result_does_not_depend_on_needs_no_claim() -> None:
+    graph().check_understood("x")
 
 
 def test_another_operation_than_expected_is_named() -> None:

@@ -88,7 +88,7 @@ def find_decoder(directory: Path, tiny: TinyGenai) -> Decoder:
         model = ModelProto.FromString((directory / "model.onnx").read_bytes())
         graph = Graph(model, TensorFiles(Directory(directory), stack).locate)
         decoder = read_decoder(graph, names)
-        graph.check_understood()
+        graph.check_understood(names.logits)
         return decoder
 
 
