@@ -95,7 +95,7 @@ def _check_window(decoder: Decoder, context: int) -> None:
 
 
 def _facts(directory: Directory, config: GenaiConfig, decoder: Decoder, shape: Shape) -> HfConfig:
-    """Return what a `config.json` states, proven on the graph; without one, what that tells."""
+    """Return what `config.json` states, proven on the graph; without one, what the graph tells."""
     ends = hf_config.token_ids(config.model.eos_token_id)
     if directory.has(hf_config.FILE_NAME):
         stated = hf_config.read_config(directory)
