@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from array import array
-from typing import TYPE_CHECKING
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import tokenizers
 from msgspec import Raw, Struct
 
 from edge_agent.errors import ModelError
+from edge_agent.text.cuts import SURE_CHARS, Cut, can_cut, next_cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -92,6 +94,8 @@ class Tokenizer:
         except Exception as exc:  # the library raises nothing more precise
             msg = f"tokenizer: {exc}"
             raise ModelError(msg) from exc
+        cutting = [parts.get(name, Raw(b"null")) for name in ("pre_tokenizer", "normalizer")]
+        self._can_cut = can_cut(*map(msgspec.json.decode, cutting))
         self._prove_plain()
 
     @classmethod
@@ -108,7 +112,44 @@ class Tokenizer:
             raise ModelError(msg) from exc
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of `text` as plain text, whatever it looks like."""
+        """Return the ids of `text` as plain text, whatever it looks like; in linear time."""
+        ids: list[int] = []
+        pieces: list[_Encoded] = []
+        start, cut = 0, self._cut(text, 0)
+        while start < len(text):
+            end = cut.at if cut else len(text)
+            new = self._encode(text[start:end])
+            while pieces and pieces[-1].ends_inside and not self._part(ids[-1], new[0]):
+                # A merge goes across: the two pieces are one.
+                start = pieces[-1].start
+                del ids[pieces.pop().first_id :]
+                new = self._encode(text[start:end])
+            pieces.append(_Encoded(start, len(ids), cut is not None and cut.is_inside))
+            ids += new
+            start = end
+            cut = self._cut(text, start)
+        return ids
+
+    def _cut(self, text: str, start: int) -> Cut | None:
+        """Return the next cut; one inside a word is put between two tokens, as far as seen."""
+        cut = next_cut(text, start) if self._can_cut else None
+        if cut is None or not cut.is_inside:
+            return cut
+        first = cut.at - SURE_CHARS
+        lengths = map(len, map(self.bytes_of, self._encode(text[first : cut.at + SURE_CHARS])))
+        ends = [end for end in accumulate(lengths, initial=first) if end <= cut.at]
+        near = cut.at - SURE_CHARS // 2
+        return Cut(ends[-1] if ends[-1] > near else cut.at, is_inside=True)
+
+    def _part(self, left: int, right: int) -> bool:
+        """Return whether two tokens, both of letters, stay two when they meet.
+
+        Then so do all before and after them: byte-pair encoding gives a sequence of tokens exactly
+        if it gives each pair of neighbours.
+        """
+        return self._encode((self._pieces[left] + self._pieces[right]).decode()) == [left, right]
+
+    def _encode(self, text: str) -> list[int]:
         # A batch of one: unlike encode(), it lets other threads run meanwhile, and is faster.
         ids: list[int] = self._plain.encode_batch_fast([text], add_special_tokens=False)[0].ids
         return ids
@@ -140,6 +181,14 @@ class Tokenizer:
             if not control.isdisjoint(self.encode(text)):
                 msg = f"tokenizer: plain text {text!r} becomes a control token"
                 raise ModelError(msg)
+
+
+class _Encoded(NamedTuple):
+    """A piece of text, whose ids are known."""
+
+    start: int
+    first_id: int
+    ends_inside: bool
 
 
 class _Pieces:
