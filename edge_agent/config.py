@@ -42,6 +42,11 @@ class Http(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         str | None,
         Meta(description="file with one key per line; needed to listen beyond loopback"),
     ] = None
+    # Clients that may ask questions need not be able to take the model away from the others.
+    admin_key_file: Annotated[
+        str | None,
+        Meta(description="file with one key per line; /admin needs one of them, also on loopback"),
+    ] = None
     allowed_hosts: Annotated[
         tuple[str, ...],
         Meta(description="names accepted in Host and Origin beside loopback and own addresses"),
@@ -148,6 +153,16 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Seconds, Meta(description="first wait before the engine is restarted, s; doubles")
     ] = 0.5
     restart_wait_limit_s: Annotated[Seconds, Meta(description="longest such wait, s")] = 60.0
+
+
+class Memory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the daemon and its model may take, and for how long."""
+
+    # A dedicated box has nothing better to do with its memory than to answer at once.
+    keep_alive: Annotated[
+        Literal["forever"] | Annotated[float, Meta(ge=0, le=7 * 86400)],
+        Meta(description="how long an idle model stays loaded: forever, or seconds"),
+    ] = "forever"
 
 
 class Journal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -321,6 +336,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     http: Http = Http()
     mqtt: Mqtt = Mqtt()
     engine: Engine = Engine()
+    memory: Memory = Memory()
     journal: Journal = Journal()
     limits: Limits = Limits()
     daemon: Daemon = Daemon()

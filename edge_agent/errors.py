@@ -16,6 +16,7 @@ EdgeError
 ├── DeadlineExceeded        the deadline passed while the request was running
 ├── Cancelled               the client asked for that
 ├── EngineCrashed           the engine process died under this request
+├── Pressure                memory is short: not admitted, or sent back to make room
 ├── PeerFailed              a peer did not answer, or answered nonsense
 ├── PeerRefused             a peer says that the request itself is wrong
 ├── Unavailable             nobody can answer now, neither here nor elsewhere
@@ -187,6 +188,12 @@ class EngineCrashed(EdgeError):
     def __init__(self, how: str) -> None:
         super().__init__(f"the engine process ended ({how}) while this request was running")
         self.retry_after_s = 2.0  # a new child serves within seconds
+
+
+class Pressure(_ComeBack):
+    """Memory is short: the request is not admitted, or was sent back to make room."""
+
+    code = "memory_pressure"
 
 
 class PeerFailed(EdgeError):

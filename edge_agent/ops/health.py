@@ -15,12 +15,23 @@ class State(StrEnum):
     LOADING = "loading"
     """The engine process is starting."""
     READY = "ready"
+    UNLOADING = "unloading"
+    """The engine process ends once it has given the answers it began."""
+    UNLOADED = "unloaded"
+    """There is no engine process; the next request starts one."""
+    HELD = "held"
+    """Memory is critical: the engine process was ended, and none starts until it is not."""
     RESTARTING = "restarting"
     """The engine process died; a new one is started after a wait."""
     FAILED = "failed"
     """The model cannot be served; `detail` says why. Only an operator can help."""
     DRAINING = "draining"
     """The daemon is going down."""
+
+    @property
+    def can_answer(self) -> bool:
+        """Whether a request that comes now is answered here, perhaps after a load."""
+        return self in {State.READY, State.UNLOADING, State.UNLOADED}
 
 
 class Served(Struct, frozen=True, kw_only=True):

@@ -56,6 +56,7 @@ def test_every_key_is_shown_under_its_help(capsys: pytest.CaptureFixture[str]) -
         "http",
         "mqtt",
         "engine",
+        "memory",
         "journal",
         "limits",
         "daemon",
