@@ -14,6 +14,7 @@ import numpy as np
 from edge_agent.engine.answer import Clock, RunningAnswer
 from edge_agent.engine.batch import Row
 from edge_agent.engine.decoder import Decoder
+from edge_agent.engine.heap import give_back
 from edge_agent.engine.kv_cache import KvDtype
 from edge_agent.engine.prepare import Preparer
 from edge_agent.engine.scheduler import SlotState, plan
@@ -79,6 +80,7 @@ class Engine:
             threads=threads,
             kv_dtype=KvDtype(kv_dtype),
         )
+        give_back()
         self._waiting: deque[tuple[Prepared, Clock]] = deque()
         self._running: dict[int, RunningAnswer] = {}
         self._told: list[tuple[str, Event]] = []

@@ -1,4 +1,4 @@
-"""How the C library hands out large blocks of memory, while onnxruntime packs weights."""
+"""How the C library hands out memory while a model loads, and gives it back."""
 
 from __future__ import annotations
 
@@ -38,3 +38,14 @@ def fresh_blocks() -> Iterator[None]:
     finally:
         libc.mallopt(_M_MMAP_THRESHOLD, _USUAL_BYTES)
         libc.mallopt(_M_TRIM_THRESHOLD, 2 * _USUAL_BYTES)
+
+
+def give_back() -> None:
+    """Return memory that was freed to the system, as far as the C library can (glibc's can).
+
+    Loading a tokenizer of 200,000 tokens leaves 75 MB behind, a prompt of a megabyte up to 140 MB:
+    many small objects, which glibc keeps for the next ones.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from edge_agent.engine.heap import fresh_blocks
+from edge_agent.engine.heap import fresh_blocks, give_back
 
 SCRIPT = """
 import ctypes
@@ -45,3 +46,28 @@ def test_another_c_library_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> 
 
     with fresh_blocks():
         pass
+
+
+def resident_bytes() -> int:
+    """Return this process's own memory, without file pages."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) << 10
+    raise AssertionError
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="another C library")
+def test_memory_of_small_objects_goes_back_to_the_system() -> None:
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    libc.free.argtypes = [ctypes.c_void_p]
+    blocks = [libc.malloc(2000) for _ in range(50_000)]
+    for block in blocks:
+        ctypes.memset(block, 1, 2000)
+    for block in blocks[:-1]:  # the last one keeps the heap's end where it is
+        libc.free(block)
+    before = resident_bytes()
+    give_back()
+
+    assert before - resident_bytes() > 50 << 20
+    libc.free(blocks[-1])
