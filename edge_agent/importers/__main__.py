@@ -15,7 +15,7 @@ import msgspec
 from edge_agent.errors import EdgeError
 from edge_agent.importers import package
 from edge_agent.importers.doors import open_model
-from edge_agent.importers.importance import read_importance
+from edge_agent.importers.importance import TEXT
 from edge_agent.modelstore.card import Card, Precision, read_card
 
 
@@ -25,10 +25,8 @@ def main(argv: list[str]) -> int:
     try:
         card = read_card(args.card) if args.card else None
         with open_model(args.source) as model:
-            importance = read_importance(model, args.importance) if args.importance else None
-            package.write(
-                model, _label(args, card), _precision(args, card), args.package, importance
-            )
+            asked, text = _precision(args, card), _text(args.importance)
+            package.write(model, _label(args, card), asked, args.package, text=text)
     except (EdgeError, OSError) as exc:
         sys.stderr.write(f"{exc}\n")
         return 1
@@ -46,7 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--head-bits", type=int, choices=(4, 8), help="of embedding and head")
     parser.add_argument("--activations", choices=("exact", "int8"), help="how they are multiplied")
     parser.add_argument(
-        "--importance", type=Path, help="text to find the weights that matter most; slow"
+        "--importance",
+        metavar="TEXT_FILE",
+        help="what weights are rounded for (a text of many kinds); none: for nothing in particular",
     )
     parser.add_argument("--licence", help="of the weights")
     parser.add_argument("--origin", help="where the weights are from")
@@ -73,6 +73,12 @@ def _precision(args: argparse.Namespace, card: Card | None) -> Precision:
     said = msgspec.structs.asdict(card.precision) if card else {}
     asked = {name: getattr(args, name) for name in Precision.__struct_fields__}
     return Precision(**said | {name: value for name, value in asked.items() if value is not None})
+
+
+def _text(importance: str | None) -> Path | None:
+    if importance is None:
+        return TEXT
+    return None if importance == "none" else Path(importance)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,15 @@ from tokenizers import Tokenizer
 
 from edge_agent.errors import ModelError
 from edge_agent.importers import compiler, graph, weights
-from edge_agent.importers.precision import FLOAT_BITS, TOKEN_PRODUCTS, activations, storage
+from edge_agent.importers.importance import TEXT, read_importance
+from edge_agent.importers.precision import (
+    FLOAT_BITS,
+    TOKEN_PRODUCTS,
+    activations,
+    is_rounded,
+    storage,
+)
+from edge_agent.importers.source import check
 from edge_agent.messages import Sampling
 from edge_agent.modelstore import manifest
 from edge_agent.modelstore.store import sha256, sync_directory
@@ -25,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from edge_agent.importers.importance import Importance
     from edge_agent.importers.source import Blocks, Model
     from edge_agent.modelstore.card import Precision
 
@@ -53,18 +60,22 @@ def write(
     label: Label,
     asked: Precision,
     package: Path,
-    importance: Importance | None = None,
+    *,
+    text: Path | None = TEXT,
 ) -> None:
     """Write the package of `model` into the new directory `package`.
 
-    Where weights are rounded, those that matter more by `importance` are rounded with more care.
+    If weights are rounded, a `text` is carried through the model, and what matters more for it is
+    rounded with more care; None: all weights matter alike.
 
     Raises:
         ModelError: a weight or a stop token is not what this version reads.
         OSError: disk full or the like.
     """
     stop_token_ids = _stop_token_ids(model, label.stop_tokens)
+    check(model)
     quantization = _quantization(model, asked)
+    importance = read_importance(model, text) if text and is_rounded(model, asked) else None
     package.mkdir()
     _write(package / TOKENIZER, model.tokenizer)
     _write(package / CHAT_TEMPLATE, model.chat_template.encode())

@@ -11,7 +11,7 @@ import pytest
 from edge_agent.errors import ModelError
 from edge_agent.importers.compiler import write_weights
 from edge_agent.importers.hf import open_hf
-from edge_agent.importers.importance import MAX_WINDOWS, Importance, read_importance
+from edge_agent.importers.importance import TEXT, Importance, read_importance
 from edge_agent.importers.quantize import symmetric
 from edge_agent.importers.source import Model, Product
 from edge_agent.modelstore.card import Precision
@@ -32,7 +32,7 @@ SHAPE = Shape(
     layers=2, hidden=64, heads=4, kv_heads=2, head_dim=32,
     intermediate=96, vocab=70, norm_eps=1e-5,
 )  # fmt: skip
-# Partly rotated, and short: a window is as long as the original context.
+# Partly rotated, and short: no more text is of use than the original context.
 ROPE = Rope(
     theta=10_000.0,
     dims=16,
@@ -41,7 +41,7 @@ ROPE = Rope(
     long_factors=tuple(np.linspace(1.0, 9.0, 8).tolist()),
     attention_factor=1.2,
 )
-IDS = [(7 * number + number // 5) % 70 for number in range(2 * 24 + 5)]
+IDS = [(7 * number + number // 5) % 70 for number in range(24)]
 
 
 def model(*, has_head: bool = True) -> Model:
@@ -74,11 +74,11 @@ def test_what_meets_the_head_is_what_the_float_model_has_there() -> None:
     weights = floats(tiny)
     # A head that is the identity shows its input as logits.
     shown = weights | {"head": np.eye(64, dtype=np.float32)}
-    inputs = [float_model.logits(shown, SHAPE, ROPE, IDS[at : at + 24]) for at in (0, 24)]
+    inputs = float_model.logits(shown, SHAPE, ROPE, IDS)
 
     found = carried(tiny, IDS)
 
-    expected = np.square(np.concatenate(inputs)).mean(axis=0)
+    expected = np.square(inputs).mean(axis=0)
     head = found["head"]
     assert head is not None
     np.testing.assert_allclose(head, expected, rtol=1e-4)
@@ -91,7 +91,7 @@ def test_what_meets_the_head_is_what_the_float_model_has_there() -> None:
 def test_the_first_product_meets_the_normed_embedding() -> None:
     tiny = model()
     weights = floats(tiny)
-    rows = weights["embedding"][IDS[:48]]
+    rows = weights["embedding"][IDS]
     normed = rows / np.sqrt(np.square(rows).mean(1, keepdims=True) + 1e-5)
 
     found = carried(tiny, IDS)["layers.0.qkv"]
@@ -110,9 +110,7 @@ def test_rows_may_come_in_any_pieces() -> None:
 
 
 def test_more_text_than_is_of_use_changes_nothing() -> None:
-    used = IDS[:24] * MAX_WINDOWS
-
-    one, other = carried(model(), used), carried(model(), used + IDS[:24] * 50)
+    one, other = carried(model(), IDS), carried(model(), IDS * 50)
 
     for name, array in one.items():
         np.testing.assert_array_equal(other[name], array)
@@ -166,6 +164,13 @@ def test_a_text_is_read_from_a_file(tmp_path: Path) -> None:
         columns = importance.begin(qkv)
     assert columns is not None
     assert columns.shape == (128,)
+
+
+def test_the_text_that_comes_with_the_program_is_long_enough(tmp_path: Path) -> None:
+    TinyHf().write(tmp_path)
+
+    with open_hf(tmp_path) as opened:
+        read_importance(opened, TEXT)
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,24 @@ def test_a_licence_that_nobody_names_is_unknown(tmp_path: Path) -> None:
     assert imported(tmp_path).licence == "unknown"
 
 
+def test_weights_are_rounded_for_a_text(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("hello world, " * 300)
+    made = {}
+    for name, words in {
+        "shipped": [],
+        "own": ["--importance", str(tmp_path / "text")],
+        "none": ["--importance", "none"],
+    }.items():
+        (tmp_path / name).mkdir()
+        made[name] = imported(tmp_path / name, *words).files["weights.bin"].sha256
+
+    assert len(set(made.values())) == 3
+
+
+def test_a_text_is_not_looked_at_where_nothing_is_rounded(tmp_path: Path) -> None:
+    imported(tmp_path, "--bits", "32", "--importance", str(tmp_path / "none"))
+
+
 def test_a_package_that_is_there_is_not_touched(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
