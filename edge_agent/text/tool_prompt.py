@@ -74,7 +74,7 @@ class ToolPrompt:
         self._needs_absence = any(
             test.name == "defined" and test.node in names for test in template.find_all(nodes.Test)
         )
-        self._has_hermes_tags = "<tool_call>" in source or self.form is Form.WRITTEN
+        self._begins = _beginning(self.form, source)
 
     def variables(
         self, messages: Sequence[Message], tools: Sequence[Tool], marks: Marks
@@ -100,15 +100,24 @@ class ToolPrompt:
         """
         if choice in {ToolMode.AUTO, ToolMode.NONE}:
             return None
+        if self._begins is None:
+            problem = "it is not known how this model begins a call; use auto"
+            raise Unsupported(problem, "tool_choice")
         call = '{"name":'
         if isinstance(choice, NamedTool):
             call += f' {json.dumps(choice.name, ensure_ascii=False)}, "arguments":'
-        if self.form is Form.PHI:
-            return Opening("<|tool_call|>", f"[{call}")
-        if self._has_hermes_tags:
-            return Opening("<tool_call>", f"\n{call}")
-        problem = "it is not known how this model begins a call, so it cannot be made to; use auto"
-        raise Unsupported(problem, "tool_choice")
+        return Opening(self._begins.tag, self._begins.text + call)
+
+
+def _beginning(form: Form, source: str) -> Opening | None:
+    """Return what stands before the object that is a call, if the form or the template tells."""
+    if form is Form.PHI:
+        return Opening("<|tool_call|>", "[")
+    if form is Form.WRITTEN or "<tool_call>" in source:
+        return Opening("<tool_call>", "\n")
+    if "<|tool_call|>" in source:
+        return Opening("<|tool_call|>", "")
+    return None
 
 
 def _reads_key(template: nodes.Template, key: str) -> bool:

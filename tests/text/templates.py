@@ -45,3 +45,26 @@ HERMES = """
 {%- endif %}
 """
 """Qwen's: takes `tools` as a variable, prints calls and results itself."""
+
+PHI_GGUF = """
+{%- if messages[0].role == 'system' or tools is defined %}
+    {{- '<|system|>' + (messages[0].content if messages[0].role == 'system' else '') }}
+    {%- for tool in tools if tools is defined %}
+        {{- '<|tool|>' + (tool.function | tojson) + '<|/tool|>' }}
+    {%- endfor %}
+    {{- '<|end|>' }}
+{%- endif %}
+{%- for message in messages if message.role != 'system' %}
+    {%- if message.role == 'tool' %}
+        {{- '<|tool_response|>' + (message.content | tojson) + '<|end|>' }}
+    {%- else %}
+        {{- '<|' + message.role + '|>' + message.content }}
+        {%- for call in message.tool_calls %}
+            {{- '<|tool_call|>' + (call.function | tojson) + '<|/tool_call|>' }}
+        {%- endfor %}
+        {{- '<|end|>' }}
+    {%- endif %}
+{%- endfor %}
+{{- '<|assistant|>' }}
+"""
+"""As some GGUF files of Phi-4-mini have it: `tools` as a variable, one call between tags."""

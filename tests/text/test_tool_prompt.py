@@ -14,7 +14,7 @@ from edge_agent.errors import Unsupported
 from edge_agent.messages import Message, NamedTool, Role, Tool, ToolCall, ToolMode
 from edge_agent.text.chat import ChatTemplate
 from tests.text import o200k
-from tests.text.templates import CHATML, HERMES, PHI
+from tests.text.templates import CHATML, HERMES, PHI, PHI_GGUF
 from tests.text.test_tokenizer import CONTROL, TOKENIZER
 
 WEATHER = Tool(
@@ -113,6 +113,19 @@ def test_phi_reads_calls_and_results() -> None:
     )
 
 
+def test_phis_template_from_gguf_reads_them_too() -> None:
+    template = ChatTemplate(PHI_GGUF, o200k.tokenizer())
+
+    assert phi_text(template.encode(ASKED[:1])) == "<|user|>Weather?<|end|><|assistant|>"
+    assert phi_text(template.encode([SYSTEM, *ASKED], [WEATHER])) == (
+        f"<|system|>Be brief.<|tool|>{json.dumps(json.loads(OPENAI_TOOL)['function'])}<|/tool|>"
+        "<|end|><|user|>Weather?<|end|><|assistant|>Let me see."
+        '<|tool_call|>{"name": "get_weather", "arguments": {"city": "Köln", "days": [1]}}'
+        "<|/tool_call|><|end|>"
+        r'<|tool_response|>"{\"sky\": \"blue\"}"<|end|><|assistant|>'
+    )
+
+
 def test_a_schema_that_is_none_leaves_no_parameters() -> None:
     odd = [Tool(name="f"), Tool(name="g", parameters={"properties": ["a"], "type": 1})]
 
@@ -180,6 +193,7 @@ def test_a_template_without_tools_gets_a_system_message_for_them() -> None:
     ("source", "required", "named"),
     [
         (PHI, '<|tool_call|>[{"name":', '<|tool_call|>[{"name": "f", "arguments":'),
+        (PHI_GGUF, '<|tool_call|>{"name":', '<|tool_call|>{"name": "f", "arguments":'),
         (HERMES, '<tool_call>\n{"name":', '<tool_call>\n{"name": "f", "arguments":'),
         (CHATML, '<tool_call>\n{"name":', '<tool_call>\n{"name": "f", "arguments":'),
     ],
@@ -227,7 +241,7 @@ def attacked(attack: str) -> tuple[list[Message], list[Tool]]:
     return messages, [tool]
 
 
-@pytest.mark.parametrize("source", [PHI, HERMES, CHATML])
+@pytest.mark.parametrize("source", [PHI, PHI_GGUF, HERMES, CHATML])
 @pytest.mark.parametrize("attack", [ATTACK, *o200k.CONTROL])
 def test_no_stranger_writes_a_control_token_anywhere(source: str, attack: str) -> None:
     tokenizer = o200k.tokenizer()
