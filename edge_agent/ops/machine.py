@@ -9,21 +9,17 @@ import platform
 import shutil
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from edge_agent.ops.cgroup import groups
+from edge_agent.ops.procfs import kib_as_bytes, read_pairs, read_text
 
 # CPU features that decide which kernels run, as the kernel names them; the rest is noise.
 FEATURES = (
     *("avx2", "f16c", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8"),
     *("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2"),
 )
-_KIB = 1024
-# Limits this high are the kernel's way to say that there is none (cgroup version 1).
-_NO_LIMIT_BYTES = 1 << 60
 
 
 class Machine(Struct, frozen=True, kw_only=True):
@@ -55,10 +51,10 @@ class Machine(Struct, frozen=True, kw_only=True):
 
 def look(home: Path, root: Path = Path("/")) -> Machine:
     """Look at the machine whose files are below `root`; `home` is where models are kept."""
-    cpuinfo = _pairs(root / "proc/cpuinfo")
-    meminfo = _pairs(root / "proc/meminfo")
+    cpuinfo = read_pairs(root / "proc/cpuinfo")
+    meminfo = read_pairs(root / "proc/meminfo")
     flags = set((cpuinfo.get("flags") or cpuinfo.get("Features") or "").split())
-    limits = list(_limits(root))
+    limited = [group for group in groups(root) if group.limit_bytes is not None]
     libc, version = platform.libc_ver()
     return Machine(
         arch=platform.machine(),
@@ -66,73 +62,19 @@ def look(home: Path, root: Path = Path("/")) -> Machine:
         cpu=cpuinfo.get("model name") or _device_tree_model(root),
         features=tuple(name for name in FEATURES if name in flags),
         glibc=version if libc == "glibc" else None,
-        memory_bytes=_kib(meminfo, "MemTotal"),
-        available_bytes=_kib(meminfo, "MemAvailable"),
-        swap_bytes=_kib(meminfo, "SwapTotal") or 0,
-        limit_bytes=min((limit for limit, _ in limits), default=None),
-        limit_free_bytes=min((max(0, limit - used) for limit, used in limits), default=None),
+        memory_bytes=kib_as_bytes(meminfo, "MemTotal"),
+        available_bytes=kib_as_bytes(meminfo, "MemAvailable"),
+        swap_bytes=kib_as_bytes(meminfo, "SwapTotal") or 0,
+        limit_bytes=min((group.limit_bytes or 0 for group in limited), default=None),
+        limit_free_bytes=min((group.free_bytes or 0 for group in limited), default=None),
         disk_free_bytes=shutil.disk_usage(_existing(home)).free,
     )
 
 
-def _pairs(path: Path) -> dict[str, str]:
-    """Return the first value of each `key : value` line."""
-    pairs: dict[str, str] = {}
-    for line in (_read(path) or "").splitlines():
-        key, _, value = line.partition(":")
-        pairs.setdefault(key.strip(), value.strip())
-    return pairs
-
-
-def _kib(pairs: dict[str, str], key: str) -> int | None:
-    number = pairs.get(key, "").removesuffix("kB").strip()
-    return int(number) * _KIB if number.isdecimal() else None
-
-
 def _device_tree_model(root: Path) -> str | None:
     """Return the board's name: ARM's cpuinfo has no model name."""
-    text = _read(root / "proc/device-tree/model")
+    text = read_text(root / "proc/device-tree/model")
     return text.strip("\0\n") if text else None
-
-
-def _limits(root: Path) -> Iterator[tuple[int, int]]:
-    """Yield (limit, bytes in use that cannot be dropped) of our groups and all above them."""
-    for line in (_read(root / "proc/self/cgroup") or "").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            top, names = root / "sys/fs/cgroup", ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):
-            top = root / "sys/fs/cgroup/memory"
-            names = (
-                "memory.limit_in_bytes",
-                "memory.usage_in_bytes",
-                "total_inactive_file",
-            )
-        else:
-            continue
-        yield from _group_limits(top, path, names)
-
-
-def _group_limits(top: Path, path: str, names: tuple[str, str, str]) -> Iterator[tuple[int, int]]:
-    limit_name, used_name, droppable_name = names
-    # Inside a container the path may be the host's: what is not there is not ours to see.
-    group = top / path.lstrip("/")
-    for directory in (group, *group.parents):
-        limit = (_read(directory / limit_name) or "").strip()
-        used = (_read(directory / used_name) or "").strip()
-        if limit.isdecimal() and used.isdecimal() and int(limit) < _NO_LIMIT_BYTES:
-            droppable = _stat(directory / "memory.stat", droppable_name)
-            yield int(limit), int(used) - droppable
-        if directory == top:
-            return
-
-
-def _stat(path: Path, name: str) -> int:
-    for line in (_read(path) or "").splitlines():
-        key, _, value = line.partition(" ")
-        if key == name and value.isdecimal():
-            return int(value)
-    return 0
 
 
 def _existing(path: Path) -> Path:
@@ -141,10 +83,3 @@ def _existing(path: Path) -> Path:
     while not path.exists():
         path = path.parent
     return path
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None

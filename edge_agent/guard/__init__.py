@@ -1,0 +1,1 @@
+"""Memory: how much there is, what a request will take, and what to do when it gets short."""
