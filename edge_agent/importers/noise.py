@@ -119,7 +119,7 @@ def tokenizer(vocab: int) -> bytes:
         "trim_offsets": True,
         "use_regex": True,
     }
-    content = {
+    content: dict[str, object] = {
         "version": "1.0",
         "added_tokens": [],
         "normalizer": None,
