@@ -1,0 +1,1 @@
+"""Peers: other servers that answer when this one cannot, and how they are asked."""

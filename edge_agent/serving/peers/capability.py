@@ -1,0 +1,88 @@
+"""What servers can do, and whether that is all a request needs. Pure.
+
+A request goes only where everything it says is understood: a setting that is silently dropped
+changes the answer.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from edge_agent.messages import ToolMode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from edge_agent.messages import Request
+
+
+class Flavour(StrEnum):
+    """Whose server it is; `openai` is any that has not said so, and gets what OpenAI has."""
+
+    OLLAMA = "ollama"
+    OPENAI = "openai"
+    VLLM = "vllm"
+    LLAMA_CPP = "llama.cpp"
+    EDGE_AGENT = "edge-agent"
+
+
+# What servers write as `owned_by` in their list of models.
+_OWNERS = {
+    "vllm": Flavour.VLLM,
+    "llamacpp": Flavour.LLAMA_CPP,
+    "edge-agent": Flavour.EDGE_AGENT,
+}
+_MOST_HOPS_TO_A_GATEWAY = 0
+
+
+def flavour_of(owner: str | None) -> Flavour:
+    """Return which server it is that lists a model as owned by `owner`."""
+    return _OWNERS.get(owner or "", Flavour.OPENAI)
+
+
+def lacks(flavour: Flavour, request: Request) -> str | None:
+    """Return what `request` needs and a server of `flavour` has not; None if nothing."""
+    needs = {
+        Flavour.OLLAMA: _beyond_ollama,
+        Flavour.OPENAI: _beyond_openai,
+        Flavour.VLLM: _nothing,
+        Flavour.LLAMA_CPP: _beyond_llama_cpp,
+        Flavour.EDGE_AGENT: _beyond_edge_agent,
+    }
+    return next(needs[flavour](request), None)
+
+
+def _nothing(_: Request) -> Iterator[str]:
+    yield from ()
+
+
+def _beyond_ollama(request: Request) -> Iterator[str]:
+    if not request.tools:
+        return
+    if request.tool_choice not in {ToolMode.AUTO, ToolMode.NONE}:
+        yield "cannot be made to call a tool (tool_choice)"
+    if not request.parallel_tool_calls:
+        yield "cannot be held to one call (parallel_tool_calls)"
+
+
+def _beyond_openai(request: Request) -> Iterator[str]:
+    sampling = request.sampling
+    # Their neutral values are what a server without them does.
+    for name, value, neutral in (
+        ("top_k", sampling.top_k, 0),
+        ("min_p", sampling.min_p, 0),
+        ("repetition_penalty", sampling.repetition_penalty, 1),
+    ):
+        if value is not None and value != neutral:
+            yield f"is not known to take {name}"
+
+
+def _beyond_llama_cpp(request: Request) -> Iterator[str]:
+    if request.tools and not isinstance(request.tool_choice, ToolMode):
+        yield "cannot be made to call one tool of several (tool_choice)"
+
+
+def _beyond_edge_agent(request: Request) -> Iterator[str]:
+    if request.hops > _MOST_HOPS_TO_A_GATEWAY:
+        yield "is an edge-agent too, and the request has come through one already"

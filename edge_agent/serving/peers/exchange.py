@@ -1,0 +1,177 @@
+"""One exchange with a peer: a request goes there, an answer comes back, each wait has a limit."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from edge_agent.errors import DeadlineExceeded, EdgeError, Forbidden, PeerFailed
+from edge_agent.modelstore.retry import asked_s
+from edge_agent.serving.peers import ollama_call, ollama_reply, openai_call, openai_reply
+from edge_agent.serving.peers.door import Broken, NoConnection
+from edge_agent.serving.peers.hops import HOPS_HEADER, POLICY_HEADER
+from edge_agent.serving.peers.reply import Expected, Nonsense, told
+from edge_agent.serving.peers.trouble import Kind, Trouble, by_status
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    from edge_agent.config import Peer
+    from edge_agent.messages import Policy, Request
+    from edge_agent.serving.peers.capability import Flavour
+    from edge_agent.serving.peers.door import Door, Reply
+    from edge_agent.serving.peers.reply import Piece, Reader
+
+# Why a peer says no is worth a moment, not more.
+_COMPLAINT_S = 1.0
+_ID_BYTES = 12
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What one peer is asked."""
+
+    request: Request
+    policy: Policy
+    flavour: Flavour
+    names: frozenset[str]
+    """What the peer may call the model in its answer."""
+    deadline_s: float | None
+    """A reading of the clock."""
+
+
+class Exchange:
+    """One request on its way to a peer, and its answer on the way back."""
+
+    def __init__(
+        self, settings: Peer, door: Door, order: Order, clock: Callable[[], float]
+    ) -> None:
+        self._settings = settings
+        self._door = door
+        self._order = order
+        self._clock = clock
+        self._first_limit_s = clock() + settings.first_byte_timeout_s
+        self._heard_s = 0.0
+
+    async def pieces(self) -> AsyncGenerator[Piece, None]:
+        """Yield the pieces of the answer, `End` last.
+
+        Closing the generator ends the connection, by which the peer is told to stop.
+
+        Raises:
+            Trouble: there is no (further) answer.
+        """
+        reply = await self._within(self._first_limit_s, self._post())
+        try:
+            await self._check(reply)
+            reader = self._reader()
+            while not reader.is_over:
+                data = await self._within(self._limit_s(reader), reply.read_some())
+                signs = reader.signs_of_life
+                for piece in reader.feed(data) if data else reader.finish():
+                    yield piece
+                if reader.signs_of_life > signs:
+                    self._heard_s = self._clock()
+        except Nonsense as exc:
+            raise self._wrong(str(exc), "nonsense") from exc
+        except Broken as exc:
+            problem = f"broke off: {exc}"
+            raise self._wrong(problem, "broke off") from exc
+        finally:
+            reply.close()
+
+    async def _post(self) -> Reply:
+        order, settings = self._order, self._settings
+        request = order.request
+        headers = {
+            HOPS_HEADER: str(request.hops + 1),
+            POLICY_HEADER: order.policy.value,
+            "X-Request-Id": request.id,
+        }
+        path, body = self._call()
+        try:
+            return await self._door.post(path, body, policy=order.policy, headers=headers)
+        except NoConnection as exc:
+            error = PeerFailed(settings.name, f"cannot be reached: {exc}")
+            raise Trouble(Kind.AWAY, error, f"cannot be reached: {exc}") from exc
+        except Broken as exc:
+            problem = f"did not answer: {exc}"
+            raise self._wrong(problem, "no answer") from exc
+        except Forbidden as exc:
+            raise Trouble(Kind.UNFIT, exc, "not allowed") from exc
+
+    def _call(self) -> tuple[str, dict[str, Any]]:
+        order, model = self._order, self._settings.model
+        if self._settings.kind == "ollama":
+            context = self._settings.context
+            body = ollama_call.body(order.request, model=model, context_tokens=context)
+            return ollama_call.PATH, body
+        left_s = None if order.deadline_s is None else order.deadline_s - self._clock()
+        body = openai_call.body(order.request, model=model, flavour=order.flavour, left_s=left_s)
+        return openai_call.PATH, body
+
+    def _reader(self) -> Reader:
+        expected = Expected.of(self._order.request, self._order.names)
+        if self._settings.kind == "ollama":
+            return ollama_reply.OllamaReader(expected, _new_id)
+        return openai_reply.OpenAiReader(expected, _new_id)
+
+    async def _check(self, reply: Reply) -> None:
+        """Look at the head of the reply.
+
+        Raises:
+            Trouble: it is not the head of an answer.
+        """
+        if reply.status != HTTPStatus.OK:
+            body = b""
+            with suppress(Broken, TimeoutError):
+                async with asyncio.timeout(_COMPLAINT_S):
+                    body = await reply.read_all()
+            asked = asked_s(reply.retry_after, time.time())
+            raise by_status(self._settings.name, reply.status, body, asked)
+        is_ollama = self._settings.kind == "ollama"
+        expected = ollama_reply.MEDIA_TYPE if is_ollama else openai_reply.MEDIA_TYPE
+        if reply.media_type != expected:
+            problem = f"answers with {told(reply.media_type, 60)}, not with {expected}"
+            raise self._wrong(problem, "nonsense")
+
+    def _limit_s(self, reader: Reader) -> float:
+        """Return until when the next bytes must be here."""
+        if not reader.has_begun:
+            return self._first_limit_s
+        return self._heard_s + self._settings.idle_timeout_s
+
+    async def _within(self, limit_s: float, work: Awaitable[T]) -> T:
+        """Return what `work` comes to by `limit_s` and the deadline.
+
+        Raises:
+            Trouble: time is up.
+        """
+        deadline_s = self._order.deadline_s
+        is_last = deadline_s is not None and deadline_s <= limit_s
+        until_s = deadline_s if is_last and deadline_s is not None else limit_s
+        try:
+            async with asyncio.timeout(max(0.0, until_s - self._clock())):
+                return await work
+        except TimeoutError as exc:
+            if is_last:
+                error = DeadlineExceeded(self._order.request.deadline_s or 0.0)
+                raise Trouble(Kind.LATE, error, "deadline") from exc
+            problem = "went silent"
+            raise self._wrong(problem, problem) from exc
+
+    def _wrong(self, problem: str, cause: str) -> Trouble:
+        error: EdgeError = PeerFailed(self._settings.name, problem)
+        return Trouble(Kind.WRONG, error, cause)
+
+
+def _new_id() -> str:
+    """Return an id for a call that came without one."""
+    return f"call_{secrets.token_hex(_ID_BYTES)}"

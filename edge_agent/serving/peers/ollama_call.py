@@ -1,0 +1,85 @@
+"""Writes a request as the body of a streamed `/api/chat` of Ollama. Pure.
+
+What a request leaves open stays out: the model there has its own defaults.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from edge_agent.messages import Role, ToolMode
+from edge_agent.serving.peers.openai_call import tool_body
+
+if TYPE_CHECKING:
+    from edge_agent.messages import Message, Request
+
+PATH = "/api/chat"
+# Ollama's seed is a signed number of which -1 means "draw one".
+_SEED_MASK = (1 << 31) - 1
+_UNTIL_IT_STOPS = -1
+
+
+def body(request: Request, *, model: str, context_tokens: int | None) -> dict[str, Any]:
+    """Return what to post; `context_tokens` None leaves the size of the context to the peer."""
+    tree: dict[str, Any] = {
+        "model": model,
+        "messages": _messages(request.messages),
+        "stream": True,
+        # A prompt that does not fit is refused, not cut, and nothing of it is dropped on the way.
+        "truncate": False,
+        "shift": False,
+        "think": False,
+        "options": _options(request, context_tokens),
+    }
+    # It knows no tool_choice; without tools it calls none.
+    if request.tools and request.tool_choice is not ToolMode.NONE:
+        tree["tools"] = [tool_body(tool) for tool in request.tools]
+    if request.keep_alive_s is not None:
+        tree["keep_alive"] = request.keep_alive_s
+    return tree
+
+
+def _messages(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
+    # A result says by name whose it is; here it knows only the id of the call.
+    names = {call.id: call.name for message in messages for call in message.tool_calls}
+    return [_message(message, names) for message in messages]
+
+
+def _message(message: Message, names: dict[str, str]) -> dict[str, Any]:
+    tree: dict[str, Any] = {"role": message.role.value, "content": message.content}
+    if message.tool_calls:
+        tree["tool_calls"] = [
+            {
+                "id": call.id,
+                "function": {"name": call.name, "arguments": msgspec.json.decode(call.arguments)},
+            }
+            for call in message.tool_calls
+        ]
+    if message.role is Role.TOOL and message.tool_call_id is not None:
+        tree["tool_call_id"] = message.tool_call_id
+        if name := names.get(message.tool_call_id):
+            tree["tool_name"] = name
+    return tree
+
+
+def _options(request: Request, context_tokens: int | None) -> dict[str, Any]:
+    sampling = request.sampling
+    options: dict[str, Any] = {
+        # Another value than the last time makes it load the model again.
+        "num_ctx": context_tokens,
+        "num_predict": _UNTIL_IT_STOPS if request.max_tokens is None else request.max_tokens,
+        "temperature": sampling.temperature,
+        "top_k": sampling.top_k,
+        "top_p": sampling.top_p,
+        "min_p": sampling.min_p,
+        "repeat_penalty": sampling.repetition_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "seed": None if sampling.seed is None else sampling.seed & _SEED_MASK,
+        "stop": list(request.stop) or None,
+    }
+    if sampling.repetition_penalty is not None:
+        options["repeat_last_n"] = -1  # over prompt and answer, not over the last 64 tokens
+    return {name: value for name, value in options.items() if value is not None}

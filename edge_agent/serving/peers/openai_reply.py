@@ -1,0 +1,239 @@
+"""Reads a streamed chat completion: server-sent events, one `chat.completion.chunk` each. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from edge_agent.messages import Delta, FinishReason, Usage
+from edge_agent.serving.peers.complaint import sentence
+from edge_agent.serving.peers.reply import (
+    MOST_CALLS,
+    MOST_LINE_BYTES,
+    End,
+    Lines,
+    Nonsense,
+    call_of,
+    check_model,
+    told,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from edge_agent.serving.peers.reply import Expected, Piece
+
+MEDIA_TYPE = "text/event-stream"
+_END_MARK = b"[DONE]"
+# A named tool ends with "stop" at vLLM, all other calls with "tool_calls".
+_FINISHED = {"stop", "tool_calls", "function_call"}
+
+Tokens = Annotated[int, Meta(ge=0, le=1 << 40)]
+
+
+class _Function(Struct):
+    name: str | None = None
+    # A string, in pieces; some servers send the object itself.
+    arguments: str | dict[str, Any] | None = None
+
+
+class _CallPiece(Struct):
+    index: Annotated[int, Meta(ge=0, lt=MOST_CALLS)] = 0
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _Delta(Struct):
+    content: str | None = None
+    # Text that is not part of the answer, but shows that the peer works on it.
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    refusal: str | None = None
+    tool_calls: list[_CallPiece] | None = None
+
+
+class _Choice(Struct):
+    index: int = 0
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+    stop_reason: str | int | None = None
+
+
+class _Usage(Struct):
+    prompt_tokens: Tokens
+    completion_tokens: Tokens = 0
+
+
+class _Chunk(Struct):
+    model: str | None = None
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
+    error: Any = None
+
+
+@dataclass(slots=True)
+class _Call:
+    """A call of which the arguments come in pieces."""
+
+    id: str | None = None
+    name: str | None = None
+    arguments: list[str] = field(default_factory=list)
+
+
+_decode = msgspec.json.Decoder(_Chunk).decode
+
+
+class OpenAiReader:
+    """One answer of a server that speaks OpenAI's chat API."""
+
+    def __init__(self, expected: Expected, new_id: Callable[[], str]) -> None:
+        self.has_begun = False
+        self.signs_of_life = 0
+        self.is_over = False
+        self._expected = expected
+        self._new_id = new_id
+        self._lines = Lines(expected.most_bytes)
+        self._data: list[bytes] = []
+        self._data_bytes = 0
+        self._calls: dict[int, _Call] = {}
+        self._num_pieces = 0
+        self._finish: str | None = None
+        self._stop: str | None = None
+        self._usage: _Usage | None = None
+
+    def feed(self, data: bytes) -> Iterator[Piece]:
+        """Yield the pieces that `data` completes (see `Reader`)."""
+        for line in self._lines.split(data):
+            if self.is_over:
+                return
+            yield from self._line(line)
+
+    def finish(self) -> Iterator[Piece]:
+        """Know that no more bytes come (see `Reader`)."""
+        if not self.is_over:
+            yield from self.feed(b"\n\n")
+        if not self.is_over:
+            msg = "ended its answer in the middle"
+            raise Nonsense(msg)
+
+    def _line(self, line: bytes) -> Iterator[Piece]:
+        """Take one line of the event stream; comments and fields other than data say nothing."""
+        if not line:
+            yield from self._event()
+        elif line.startswith(b"data:"):
+            data = line.removeprefix(b"data:").removeprefix(b" ")
+            if data.startswith(_END_MARK):
+                yield from self._event()  # of servers that leave out the empty line
+                yield from self._end()
+                return
+            self._data.append(data)
+            self._data_bytes += len(data)
+            if self._data_bytes > MOST_LINE_BYTES:
+                msg = f"sends an event of more than {MOST_LINE_BYTES} bytes"
+                raise Nonsense(msg)
+
+    def _event(self) -> Iterator[Piece]:
+        if not self._data:
+            return
+        data = b"\n".join(self._data)
+        self._data.clear()
+        self._data_bytes = 0
+        try:
+            chunk = _decode(data)
+        except (ValueError, RecursionError) as exc:
+            msg = "sends an event that is no chunk of an answer"
+            raise Nonsense(msg) from exc
+        yield from self._chunk(chunk)
+
+    def _chunk(self, chunk: _Chunk) -> Iterator[Piece]:
+        if chunk.error:
+            msg = f"reports an error: {sentence(chunk.error)}"
+            raise Nonsense(msg)
+        if chunk.choices is None and chunk.usage is None:
+            msg = "sends an event that is no chunk of an answer"
+            raise Nonsense(msg)
+        self.signs_of_life += 1
+        check_model(chunk.model, self._expected)
+        self._usage = chunk.usage or self._usage
+        for choice in chunk.choices or ():
+            yield from self._choice(choice)
+
+    def _choice(self, choice: _Choice) -> Iterator[Piece]:
+        delta = choice.delta or _Delta()
+        says_more = bool(delta.content or delta.tool_calls)
+        if choice.index != 0 or delta.refusal or (says_more and self._finish):
+            msg = "sends more than the one answer it was asked for"
+            raise Nonsense(msg)
+        thinks = bool(delta.reasoning or delta.reasoning_content)
+        self.has_begun = self.has_begun or says_more or thinks or choice.finish_reason is not None
+        if delta.content:
+            self._num_pieces += 1
+            yield Delta(delta.content)
+        for piece in delta.tool_calls or ():
+            self._take_call(piece)
+        if choice.finish_reason is not None:
+            self._finish = choice.finish_reason
+            stop = choice.stop_reason
+            self._stop = stop if isinstance(stop, str) and stop in self._expected.stop else None
+
+    def _take_call(self, piece: _CallPiece) -> None:
+        self._num_pieces += 1
+        call = self._calls.setdefault(piece.index, _Call())
+        function = piece.function or _Function()
+        call.id = call.id or piece.id
+        # Later pieces repeat the name, leave it out or say null: the first one counts.
+        call.name = call.name or function.name
+        match function.arguments:
+            case str() as text:
+                call.arguments.append(text)
+            case dict() as tree:
+                call.arguments.append(msgspec.json.encode(tree).decode())
+            case None:
+                pass
+
+    def _end(self) -> Iterator[Piece]:
+        reason = self._reason()
+        for index in sorted(self._calls)[: self._expected.most_calls]:
+            call = self._calls[index]
+            try:
+                whole = call_of(
+                    name=call.name,
+                    arguments="".join(call.arguments),
+                    id_=call.id,
+                    expected=self._expected,
+                    new_id=self._new_id,
+                )
+            except Nonsense:
+                if reason is FinishReason.LENGTH:
+                    break  # this one was cut, as the reason says
+                raise
+            yield whole
+        self.is_over = True
+        # A server that counts nothing is taken to send a piece per token.
+        usage = self._usage or _Usage(prompt_tokens=0, completion_tokens=self._num_pieces)
+        yield End(
+            finish_reason=reason,
+            usage=Usage(
+                prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens
+            ),
+            stop=self._stop,
+        )
+
+    def _reason(self) -> FinishReason:
+        match self._finish:
+            case "length":
+                return FinishReason.LENGTH
+            case "tool_calls" if not self._calls:
+                msg = "says that it calls tools, and calls none"
+                raise Nonsense(msg)
+            case str() as reason if reason in _FINISHED:
+                return FinishReason.TOOL_CALLS if self._calls else FinishReason.STOP
+            case None:
+                msg = "ended its answer without a reason"
+                raise Nonsense(msg)
+            case other:
+                msg = f"broke off its answer ({told(other)})"
+                raise Nonsense(msg)

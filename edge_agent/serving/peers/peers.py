@@ -1,0 +1,149 @@
+"""All peers: who may be asked, in which order, and how they are."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_agent.errors import ConfigError
+from edge_agent.messages import Policy
+from edge_agent.serving.peers.door import Door, may_go
+from edge_agent.serving.peers.peer import Peer, PeerState
+from edge_agent.serving.peers.relay import Relay
+from edge_agent.serving.peers.retry_budget import RetryBudget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from edge_agent import config
+    from edge_agent.messages import Events, Request
+
+logger = logging.getLogger(__name__)
+
+# Often enough to know within half a minute that a peer is back; a site's gateways do not all ask
+# in the same second.
+PROBE_EVERY_S = 10.0
+PROBE_SPREAD = 0.4
+FIRST_PROBE_WITHIN_S = 0.5
+# A peer that only requests with a policy of their own may reach is probed while there are such.
+WANTED_FOR_S = 600.0
+_MOST_KEY_BYTES = 8192
+
+
+class Peers:
+    """The peers of this gateway."""
+
+    def __init__(
+        self,
+        settings: Sequence[config.Peer],
+        routing: config.Routing,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """Make them; nothing is sent yet.
+
+        Raises:
+            ConfigError: the key file of a peer cannot be used.
+        """
+        self._policy = Policy(routing.policy)
+        self._clock = clock
+        self._chance = chance
+        self._peers = tuple(
+            Peer(each, Door(each, _key(each)), clock=clock, chance=chance) for each in settings
+        )
+        self._relay = Relay(RetryBudget(), clock)
+        self._wanted_until_s: dict[str, float] = {}
+
+    def candidates(self, request: Request) -> tuple[Peer, ...]:
+        """Return the peers that can be asked now, the one to ask first first."""
+        policy = self._policy_of(request)
+        now_s = self._clock()
+        for peer in self._peers:
+            if may_go(policy, peer.settings.zone):
+                self._wanted_until_s[peer.name] = now_s + WANTED_FOR_S
+        able = [peer for peer in self._peers if peer.obstacle(request, policy) is None]
+        return tuple(sorted(able, key=_rank))
+
+    def why_not(self, request: Request) -> str:
+        """Return why no peer can be asked now, as one line."""
+        policy = self._policy_of(request)
+        obstacles = ((peer.name, peer.obstacle(request, policy)) for peer in self._peers)
+        return "; ".join(f"{name} {why}" for name, why in obstacles if why) or "there is no peer"
+
+    def stream(
+        self, request: Request, candidates: Sequence[Peer], deadline_s: float | None
+    ) -> Events:
+        """Return the events of `request`, answered by one of `candidates` (see `Relay.stream`)."""
+        return self._relay.stream(request, candidates, self._policy_of(request), deadline_s)
+
+    def states(self) -> tuple[PeerState, ...]:
+        """Return how each peer is, in the order of the configuration."""
+        return tuple(peer.state() for peer in self._peers)
+
+    async def probe(self) -> None:
+        """Find out at once how every peer is that prompts of the default policy may reach."""
+        await asyncio.gather(*(peer.probe(self._policy) for peer in self._probed()))
+
+    async def run(self) -> None:
+        """Keep an eye on all peers until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for peer in self._peers:
+                tasks.create_task(self._watch(peer), name=f"peer {peer.name}")
+
+    async def close(self) -> None:
+        """End all connections."""
+        for peer in self._peers:
+            await peer.close()
+
+    def _policy_of(self, request: Request) -> Policy:
+        return request.policy or self._policy
+
+    def _probed(self) -> list[Peer]:
+        """Return the peers that may be probed; who gets no prompts hears nothing of us at all."""
+        now_s = self._clock()
+        return [
+            peer
+            for peer in self._peers
+            if may_go(self._policy, peer.settings.zone)
+            or now_s < self._wanted_until_s.get(peer.name, now_s)
+        ]
+
+    async def _watch(self, peer: Peer) -> None:
+        await asyncio.sleep(FIRST_PROBE_WITHIN_S * self._chance())
+        while True:
+            if peer in self._probed():
+                try:
+                    await peer.probe(Policy.ANY)
+                except Exception:
+                    logger.exception("bug while probing peer name=%s", peer.name)
+            await asyncio.sleep(PROBE_EVERY_S * (1 + PROBE_SPREAD * self._chance()))
+
+
+def _rank(peer: Peer) -> tuple[bool, int, int]:
+    """Return the place of a peer in the queue: those that probes reach, by priority, by load."""
+    return not peer.is_well, -peer.settings.priority, peer.running
+
+
+def _key(settings: config.Peer) -> str | None:
+    """Return the key to send: the first line of its file.
+
+    Raises:
+        ConfigError: the file cannot be read, or its first line is no key.
+    """
+    if settings.api_key_file is None:
+        return None
+    where = f"peers.{settings.name}.api_key_file {settings.api_key_file}"
+    try:
+        with Path(settings.api_key_file).open(encoding="utf-8") as file:
+            key = file.readline(_MOST_KEY_BYTES).strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(where, str(exc)) from exc
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        problem = "its first line is no key"
+        raise ConfigError(where, problem)
+    return key

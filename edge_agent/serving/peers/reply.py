@@ -1,0 +1,188 @@
+"""What an answer of a peer is made of, and what makes it none. Bytes in, pieces out, no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from edge_agent.messages import Delta, FinishReason, ToolCall, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from edge_agent.messages import Request
+
+# Ollama sends a tool call whole, in one line; no answer is longer than this.
+MOST_LINE_BYTES = 1 << 20
+# A piece of one token is wrapped in 150 to 400 bytes; with log-probs switched on, in more.
+WIRE_BYTES_PER_TOKEN = 2048
+# What the longest context there is comes to in small pieces; the deadline ends it long before.
+MOST_WIRE_BYTES = 64 << 20
+# Head, usage and end of an answer, and the arguments of a call that come in one piece.
+LEAST_WIRE_BYTES = 2 << 20
+MOST_CALLS = 128
+_MOST_ID_CHARS = 128
+
+
+class Nonsense(Exception):
+    """What the peer sent is no answer to the request; says what it did, after the peer's name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What the answer to one request may hold."""
+
+    models: frozenset[str]
+    """The names the peer may call its model by; none: any."""
+    tools: frozenset[str]
+    """The tools that may be called."""
+    stop: tuple[str, ...]
+    most_calls: int
+    most_bytes: int
+
+    @classmethod
+    def of(cls, request: Request, models: frozenset[str]) -> Expected:
+        """Return what may answer `request`."""
+        most_bytes = MOST_WIRE_BYTES
+        if request.max_tokens is not None:
+            most_bytes = min(
+                MOST_WIRE_BYTES, LEAST_WIRE_BYTES + request.max_tokens * WIRE_BYTES_PER_TOKEN
+            )
+        return cls(
+            models=models,
+            tools=frozenset(tool.name for tool in request.tools),
+            stop=request.stop,
+            most_calls=MOST_CALLS if request.parallel_tool_calls else 1,
+            most_bytes=most_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """The answer is complete."""
+
+    finish_reason: FinishReason
+    usage: Usage
+    stop: str | None = None
+
+
+Piece = Delta | ToolCall | End
+
+
+class Reader(Protocol):
+    """Reads one answer from the bytes of a peer."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a piece of the answer itself has come, even one that is not told yet."""
+        ...
+
+    @property
+    def signs_of_life(self) -> int:
+        """Objects read so far; bytes and comments that come to nothing are no sign of life."""
+        ...
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the answer is complete; what follows is not looked at."""
+        ...
+
+    def feed(self, data: bytes) -> Iterator[Piece]:
+        """Yield the pieces that `data` completes; `End` is the last of all.
+
+        Raises:
+            Nonsense: this is no answer; what was yielded before it is void.
+        """
+        ...
+
+    def finish(self) -> Iterator[Piece]:
+        """Know that no more bytes come.
+
+        Raises:
+            Nonsense: the answer is not complete.
+        """
+        ...
+
+
+class Lines:
+    """Cuts bytes into lines that end in LF or CRLF, within bounds; keeps what is not yet one."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._left_bytes = most_bytes
+        self._most_bytes = most_bytes
+        self._rest = bytearray()
+
+    def split(self, data: bytes) -> Iterator[bytes]:
+        """Yield the lines that `data` completes.
+
+        Raises:
+            Nonsense: a line or the whole is too long.
+        """
+        self._left_bytes -= len(data)
+        if self._left_bytes < 0:
+            msg = f"does not stop: its answer is longer than {self._most_bytes} bytes"
+            raise Nonsense(msg)
+        *lines, rest = data.split(b"\n")
+        for line in lines:
+            self._keep(line)
+            whole = bytes(self._rest).removesuffix(b"\r")
+            self._rest.clear()
+            yield whole
+        self._keep(rest)
+
+    def _keep(self, data: bytes) -> None:
+        self._rest += data
+        if len(self._rest) > MOST_LINE_BYTES:
+            msg = f"sends a line of more than {MOST_LINE_BYTES} bytes"
+            raise Nonsense(msg)
+
+
+def check_model(name: str | None, expected: Expected) -> None:
+    """Check that the model that answers is the one that was asked; some servers do not say.
+
+    Raises:
+        Nonsense: it is another one.
+    """
+    if name and expected.models and bare(name) not in map(bare, expected.models):
+        msg = f"answers with another model, {told(name)!r}"
+        raise Nonsense(msg)
+
+
+def bare(model: str) -> str:
+    """Return the name of a model without the tag that Ollama adds to names without one."""
+    return model.removesuffix(":latest")
+
+
+def call_of(
+    *,
+    name: str | None,
+    arguments: str,
+    id_: str | None,
+    expected: Expected,
+    new_id: Callable[[], str],
+) -> ToolCall:
+    """Return the call that a peer wants made.
+
+    Raises:
+        Nonsense: there is no such tool, or the arguments are not an object.
+    """
+    if name not in expected.tools:
+        msg = f"calls {told(name or '')!r}, which is not among the tools"
+        raise Nonsense(msg)
+    try:
+        is_object = isinstance(msgspec.json.decode(arguments or "{}"), dict)
+    except (ValueError, RecursionError):
+        is_object = False
+    if not is_object:
+        msg = f"calls {name!r} with arguments that are not a JSON object"
+        raise Nonsense(msg)
+    id_ = id_ if id_ and len(id_) <= _MOST_ID_CHARS else new_id()
+    return ToolCall(id=id_, name=name, arguments=arguments or "{}")
+
+
+def told(text: str, most_chars: int = 200) -> str:
+    """Return `text` of a peer as part of a sentence of ours: one short line."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text[:2000]).split())
+    return line if len(line) <= most_chars else f"{line[:most_chars]}…"

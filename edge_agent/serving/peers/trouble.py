@@ -1,0 +1,78 @@
+"""What it means that a peer did not answer: for its breaker, the request, the client. Pure."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from http import HTTPStatus
+
+from edge_agent.errors import EdgeError, PeerFailed, PeerRefused
+from edge_agent.serving.peers.complaint import complaint
+
+_BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+# These tell that the peer is configured wrongly, here or there, and nothing about the request.
+_SET_UP_WRONG = frozenset(
+    {
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.METHOD_NOT_ALLOWED,
+    }
+)
+# vLLM without its tool flags says so in a 400.
+_TOOLS_SWITCHED_OFF = "tool choice requires"
+
+
+class Kind(Enum):
+    """What follows from it."""
+
+    AWAY = auto()
+    """It was not reached: another is asked at once, and its breaker counts."""
+    WRONG = auto()
+    """It answered badly: another may be asked, and its breaker counts."""
+    BUSY = auto()
+    """It has no room now: another may be asked, and it is left alone for a while."""
+    UNFIT = auto()
+    """It cannot serve this request, others it can: another may be asked."""
+    REFUSED = auto()
+    """The request is wrong by its account: the end."""
+    LATE = auto()
+    """The deadline passed: the end, and nobody's fault."""
+
+
+class Trouble(Exception):
+    """A peer did not answer; no text of it counts that was not delivered before."""
+
+    def __init__(self, kind: Kind, error: EdgeError, cause: str) -> None:
+        super().__init__(str(error))
+        self.kind = kind
+        self.error = error
+        self.cause = cause
+        """A few words for health and log that repeat nothing of the peer's own."""
+
+
+def by_status(name: str, status: int, body: bytes, asked_s: float | None) -> Trouble:
+    """Return what it means that peer `name` answered with `status`, which is not 200.
+
+    `asked_s` is its Retry-After.
+    """
+    said = complaint(body)
+    problem = f"answers with status {status}" + (f": {said}" if said else "")
+    kind = _kind(status, said, asked_s)
+    match kind:
+        case Kind.UNFIT:
+            error: EdgeError = PeerFailed(name, "has its tools switched off")
+        case Kind.REFUSED:
+            error = PeerRefused(name, problem)
+        case _:
+            error = PeerFailed(name, problem, asked_s if kind is Kind.BUSY else None)
+    return Trouble(kind, error, f"status {status}")
+
+
+def _kind(status: int, said: str, asked_s: float | None) -> Kind:
+    is_busy = status in _BUSY or (status == HTTPStatus.REQUEST_TIMEOUT and asked_s is not None)
+    if is_busy:
+        return Kind.BUSY
+    if status == HTTPStatus.BAD_REQUEST and _TOOLS_SWITCHED_OFF in said:
+        return Kind.UNFIT
+    is_about_request = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+    return Kind.REFUSED if is_about_request and status not in _SET_UP_WRONG else Kind.WRONG
