@@ -11,8 +11,9 @@ import re
 import string
 from typing import NamedTuple
 
-# The library then needs about 40 MB at a time; in smaller pieces it would take longer.
-TEXT_CHARS = 1 << 18
+# The library then needs about 70 MB at a time. Smaller pieces would take it up to twice as long:
+# what it frees after each is in small blocks, which the C library is slow to hand out again.
+TEXT_CHARS = 1 << 19
 # A word of this length is merged in the cache of a core.
 WORD_CHARS = 1 << 14
 
