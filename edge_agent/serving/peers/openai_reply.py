@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 MEDIA_TYPE = "text/event-stream"
 _END_MARK = b"[DONE]"
+# Comments, and the fields of an event that we have no use for. There are no others: a line that
+# was garbled must not be taken for one of them, and a piece of the answer with it.
+_SILENT = (b":", b"event:", b"id:", b"retry:")
 # A named tool ends with "stop" at vLLM, all other calls with "tool_calls".
 _FINISHED = {"stop", "tool_calls", "function_call"}
 
@@ -124,16 +127,22 @@ class OpenAiReader:
         if not line:
             yield from self._event()
         elif line.startswith(b"data:"):
-            data = line.removeprefix(b"data:").removeprefix(b" ")
-            if data.startswith(_END_MARK):
-                yield from self._event()  # of servers that leave out the empty line
-                yield from self._end()
-                return
-            self._data.append(data)
-            self._data_bytes += len(data)
-            if self._data_bytes > MOST_LINE_BYTES:
-                msg = f"sends an event of more than {MOST_LINE_BYTES} bytes"
-                raise Nonsense(msg)
+            yield from self._data_line(line)
+        elif not line.startswith(_SILENT):
+            msg = "sends what is no event stream"
+            raise Nonsense(msg)
+
+    def _data_line(self, line: bytes) -> Iterator[Piece]:
+        data = line.removeprefix(b"data:").removeprefix(b" ")
+        if data.startswith(_END_MARK):
+            yield from self._event()  # of servers that leave out the empty line
+            yield from self._end()
+            return
+        self._data.append(data)
+        self._data_bytes += len(data)
+        if self._data_bytes > MOST_LINE_BYTES:
+            msg = f"sends an event of more than {MOST_LINE_BYTES} bytes"
+            raise Nonsense(msg)
 
     def _event(self) -> Iterator[Piece]:
         if not self._data:

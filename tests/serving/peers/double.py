@@ -129,12 +129,12 @@ class Double:
 
     def _about(self, path: str) -> bytes:
         """Return what a probe is told, when the double is well."""
-        tree: dict[str, Any] = {
+        trees: dict[str, dict[str, Any]] = {
             "/api/tags": {"models": [{"name": f"{MODEL}:latest", "model": f"{MODEL}:latest"}]},
             "/v1/models": {"object": "list", "data": [{"id": MODEL, "owned_by": "vllm"}]},
             "/health": {},
-        }[path]
-        return json.dumps(tree).encode()
+        }
+        return json.dumps(trees[path]).encode()
 
     async def _tell(self, writer: asyncio.StreamWriter, fault: Fault, body: bytes) -> None:
         if fault.freeze_after == 0:
@@ -162,6 +162,20 @@ class Double:
         headers = {"Content-Type": media_type, "Transfer-Encoding": "chunked", **fault.headers}
         writer.write(_head(200, headers))
         pieces = fault.pieces or answer(self.kind, body.get("model", MODEL))
+        if not await self._send_all(writer, pieces, fault):
+            return
+        while fault.is_endless:
+            await self._send(writer, pieces[1], fault)
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    async def _send_all(
+        self, writer: asyncio.StreamWriter, pieces: list[bytes], fault: Fault
+    ) -> bool:
+        """Send the pieces, if all goes well; tell whether it did."""
         sent_bytes = 0
         for number, piece in enumerate(pieces):
             if fault.freeze_after == number:
@@ -169,21 +183,15 @@ class Double:
                 await asyncio.Event().wait()
             if fault.die_after == number:
                 await writer.drain()
-                return
+                return False
             if fault.cut_at_byte is not None and sent_bytes + len(piece) > fault.cut_at_byte:
                 part = piece[: fault.cut_at_byte - sent_bytes]
                 writer.write(b"%x\r\n%b" % (len(piece), part))  # in the middle of a chunk
                 await writer.drain()
-                return
+                return False
             sent_bytes += len(piece)
             await self._send(writer, piece, fault)
-        while fault.is_endless:
-            await self._send(writer, answer(self.kind, MODEL)[1], fault)
-        writer.write(b"0\r\n\r\n")
-        await writer.drain()
-        writer.close()
-        with suppress(ConnectionError):
-            await writer.wait_closed()
+        return True
 
     async def _send(self, writer: asyncio.StreamWriter, piece: bytes, fault: Fault) -> None:
         if fault.byte_every_s is None:

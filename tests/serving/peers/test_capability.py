@@ -1,0 +1,58 @@
+"""A request goes only where all of it is understood."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edge_agent.messages import NamedTool, Sampling, Tool, ToolMode
+from edge_agent.serving.peers.capability import Flavour, flavour_of, lacks
+from tests.serving.peers.house import request
+
+TOOLS = (Tool(name="light"),)
+ALL = set(Flavour)
+
+CASES: list[tuple[dict[str, Any], set[Flavour]]] = [
+    ({}, ALL),
+    ({"sampling": Sampling(temperature=0, top_p=0.5, seed=1, presence_penalty=1)}, ALL),
+    ({"sampling": Sampling(top_k=0, min_p=0, repetition_penalty=1)}, ALL),
+    ({"sampling": Sampling(top_k=1)}, ALL - {Flavour.OPENAI}),
+    ({"sampling": Sampling(min_p=0.1)}, ALL - {Flavour.OPENAI}),
+    ({"sampling": Sampling(repetition_penalty=1.1)}, ALL - {Flavour.OPENAI}),
+    ({"stop": ("a",), "max_tokens": None}, ALL),
+    ({"tools": TOOLS}, ALL),
+    ({"tools": TOOLS, "tool_choice": ToolMode.NONE}, ALL),
+    ({"tools": TOOLS, "tool_choice": ToolMode.REQUIRED}, ALL - {Flavour.OLLAMA}),
+    (
+        {"tools": TOOLS, "tool_choice": NamedTool("light")},
+        ALL - {Flavour.OLLAMA, Flavour.LLAMA_CPP},
+    ),
+    ({"tools": TOOLS, "parallel_tool_calls": False}, ALL - {Flavour.OLLAMA}),
+    ({"parallel_tool_calls": False}, ALL),
+    ({"hops": 1}, ALL - {Flavour.EDGE_AGENT}),
+]
+
+
+@pytest.mark.parametrize(("fields", "able"), CASES, ids=str)
+def test_who_can_answer(fields: dict[str, Any], able: set[Flavour]) -> None:
+    assert {flavour for flavour in Flavour if lacks(flavour, request(**fields)) is None} == able
+
+
+def test_what_is_missing_is_named() -> None:
+    why = lacks(Flavour.OPENAI, request(sampling=Sampling(min_p=0.1)))
+    assert why == "is not known to take min_p"
+
+
+@pytest.mark.parametrize(
+    ("owner", "flavour"),
+    [
+        ("vllm", Flavour.VLLM),
+        ("llamacpp", Flavour.LLAMA_CPP),
+        ("edge-agent", Flavour.EDGE_AGENT),
+        ("library", Flavour.OPENAI),
+        (None, Flavour.OPENAI),
+    ],
+)
+def test_servers_say_who_they_are(owner: str | None, flavour: Flavour) -> None:
+    assert flavour_of(owner) is flavour
