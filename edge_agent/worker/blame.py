@@ -12,19 +12,24 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import structs
 
+from edge_agent.messages import Request
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from edge_agent.messages import Request
 
 # 32 bytes of digest and a count each: far below a megabyte, and far more than one gateway's
 # recurring prompts.
 REMEMBERED = 1024
+# Who asks, how and where the answer may come from, and what happens afterwards.
+_NOT_COMPUTED = (
+    "id", "model", "stream", "deadline_s", "policy", "priority", "keep_alive_s", "hops",
+)  # fmt: skip
 
 
 def fingerprint(request: Request) -> bytes:
     """Return the sha256 of everything that decides what the engine computes for `request`."""
-    asked = structs.replace(request, id="", model=None, stream=False, deadline_s=None)
+    plain = Request(id="", messages=request.messages)
+    asked = structs.replace(request, **{name: getattr(plain, name) for name in _NOT_COMPUTED})
     return hashlib.sha256(msgspec.msgpack.encode(asked)).digest()
 
 

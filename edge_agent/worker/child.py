@@ -48,6 +48,8 @@ EXIT_LIMIT_S = 3.0
 # A stalled child is killed and reaped within this, or whoever should do that is stuck itself.
 KILL_GRACE_S = 10.0
 
+_WRONG_PROCESSOR = "this processor lacks instructions that the engine needs (killed by SIGILL)"
+
 
 class Stream:
     """One open request: its events, and whether it holds a slot."""
@@ -68,16 +70,21 @@ class Child:
         process: asyncio.subprocess.Process,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        on_over: Callable[[Request], None],
     ) -> None:
         self._process = process
         self._reader = reader
         self._writer = writer
+        self._on_over = on_over
         self._streams: dict[str, Stream] = {}
         self._numbers = itertools.count(1)
         self._is_stalled = False
+        self._was_shot = False  # by us, whatever the reason
         self._silent_until_s = time.monotonic() + LOAD_LIMIT_S
         self.ready: Ready | None = None
         self.load_failure: str | None = None
+        self.is_dismissed = False
+        """It was ended because it was not wanted; that is no crash."""
 
     @property
     def pid(self) -> int:
@@ -90,13 +97,21 @@ class Child:
         return time.monotonic() > self._silent_until_s + KILL_GRACE_S
 
     @property
+    def was_killed(self) -> bool:
+        """Whether somebody else killed the process without asking: the kernel, or an operator."""
+        return self._process.returncode == -signal.SIGKILL and not self._was_shot
+
+    @property
     def streams(self) -> tuple[Stream, ...]:
         """The open requests, oldest first."""
         return tuple(self._streams.values())
 
     @classmethod
-    async def start(cls, command: Sequence[str]) -> Child:
-        """Start `command` with `--link-fd N` appended, N being its end of the link."""
+    async def start(cls, command: Sequence[str], *, on_over: Callable[[Request], None]) -> Child:
+        """Start `command` with `--link-fd N` appended, N being its end of the link.
+
+        `on_over` is told of every request that the process need not work on any more.
+        """
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -112,7 +127,7 @@ class Child:
                 ours.close()
                 raise
         reader, writer = await asyncio.open_connection(sock=ours, limit=READ_BYTES)
-        return cls(process, reader, writer)
+        return cls(process, reader, writer, on_over)
 
     async def live(self, *, stall_limit_s: float, on_ready: Callable[[Ready], None]) -> str:
         """Pass events on until the process ends; return how it ended, in words.
@@ -164,7 +179,7 @@ class Child:
         if stream := self._streams.get(link_id):
             stream.events.put_nowait(event)
             if isinstance(event, Done | Failed):
-                del self._streams[link_id]
+                self._forget(stream)
 
     def open(self, request: Request) -> Stream:
         """Send `request` to the engine and return its stream."""
@@ -176,17 +191,33 @@ class Child:
 
     def close(self, stream: Stream) -> None:
         """Forget `stream`; if its request is not over, the engine stops working on it."""
-        if self._streams.pop(stream.link_id, None):
+        if stream.link_id in self._streams:
             self._send(Cancel(stream.link_id))
+            self._forget(stream)
+
+    def give_up(self, stream: Stream, error: EdgeError) -> None:
+        """End `stream` with `error`; the engine stops working on its request."""
+        self._send(Cancel(stream.link_id))
+        self._deliver(stream.link_id, Failed.of(error))
 
     def fail(self, error: EdgeError) -> None:
         """End every open stream with `error`."""
         for stream in self.streams:
             self._deliver(stream.link_id, Failed.of(error))
 
+    def _forget(self, stream: Stream) -> None:
+        del self._streams[stream.link_id]
+        self._on_over(stream.request)
+
+    def dismiss(self) -> None:
+        """End the process at once because it is not wanted; `live` returns when it is gone."""
+        self.is_dismissed = True
+        self.kill()
+
     def kill(self) -> None:
         """End the process at once."""
         if self._process.returncode is None:
+            self._was_shot = True
             self._process.kill()
 
     async def stop(self) -> None:
@@ -209,6 +240,8 @@ class Child:
         except TimeoutError:
             self.kill()
             code = await self._process.wait()
+        if self.ready is None and code == -signal.SIGILL:
+            self.load_failure = _WRONG_PROCESSOR
         return "stalled, killed" if self._is_stalled else _ending(code)
 
 

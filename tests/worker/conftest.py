@@ -6,11 +6,11 @@ import asyncio
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
-from edge_agent.config import Engine
+from edge_agent.config import Engine, Memory
 from edge_agent.ops.health import State
 from edge_agent.worker.standing import Standing
 from edge_agent.worker.supervisor import Supervisor
@@ -26,9 +26,19 @@ Supervise = "Callable[..., AbstractAsyncContextManager[Supervisor]]"
 
 
 @asynccontextmanager
-async def supervised(*arguments: str, limits: Engine = QUICK) -> AsyncIterator[Supervisor]:
+async def supervised(
+    *arguments: str,
+    limits: Engine = QUICK,
+    keep_alive: Literal["forever"] | float = "forever",
+    count_oom_kills: Callable[[], int | None] = lambda: 0,
+) -> AsyncIterator[Supervisor]:
     """Run a text engine with `arguments` under a supervisor for the length of the block."""
-    supervisor = Supervisor(limits, Standing(State.LOADING, "not started"))
+    supervisor = Supervisor(
+        limits,
+        Memory(keep_alive=keep_alive),
+        Standing(State.LOADING, "not started"),
+        count_oom_kills=count_oom_kills,
+    )
     command = [sys.executable, str(TEXT_ENGINE), *arguments]
     life = asyncio.create_task(supervisor.run(command), name="supervisor")
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from edge_agent.messages import Message, Request, Role, Sampling, Tool
+from edge_agent.messages import Message, Policy, Priority, Request, Role, Sampling, Tool
 from edge_agent.worker.blame import Blame, fingerprint
 
 ASKED = Request(id="1", messages=(Message(role=Role.USER, content="why"),), max_tokens=5)
@@ -18,6 +18,9 @@ ASKED = Request(id="1", messages=(Message(role=Role.USER, content="why"),), max_
         replace(ASKED, stream=True),
         replace(ASKED, deadline_s=3.0),
         replace(ASKED, model="tiny:latest"),
+        replace(ASKED, policy=Policy.LOCAL, hops=1),
+        replace(ASKED, priority=Priority.LOW),
+        replace(ASKED, keep_alive_s=0.0),
     ],
 )
 def test_who_asks_and_how_makes_no_difference(same: Request) -> None:

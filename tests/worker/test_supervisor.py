@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edge_agent.config import Engine
+from edge_agent.config import Engine, Memory
 from edge_agent.messages import (
     Accepted,
     Answer,
@@ -45,6 +45,10 @@ LONG = " ".join(str(i) for i in range(900))
 def ask(prompt: str, request_id: str = "r", max_tokens: int | None = None) -> Request:
     message = Message(role=Role.USER, content=prompt)
     return Request(id=request_id, messages=(message,), max_tokens=max_tokens)
+
+
+def _ignore(_request: Request) -> None:
+    """Take no note of a request that is over."""
 
 
 async def events_of(supervisor: Supervisor, request: Request) -> list[Event]:
@@ -285,7 +289,12 @@ async def test_an_engine_that_should_be_gone_by_now_is_not_called_alive(
 
 
 async def test_a_process_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
-    supervisor = Supervisor(Engine(restart_wait_s=0.01), Standing(State.LOADING, "not started"))
+    supervisor = Supervisor(
+        Engine(restart_wait_s=0.01),
+        Memory(),
+        Standing(State.LOADING, "not started"),
+        count_oom_kills=lambda: 0,
+    )
     life = asyncio.create_task(supervisor.run([str(tmp_path / "no-such-program")]))
     await until(lambda: supervisor.restarts == 2)
     assert "not started" in supervisor._standing.detail
@@ -295,14 +304,14 @@ async def test_a_process_that_cannot_be_started_is_tried_again(tmp_path: Path) -
 
 async def test_a_child_that_ignores_its_stop_is_killed(tmp_path: Path) -> None:
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
-    child = await Child.start([sys.executable, "-c", deaf])
+    child = await Child.start([sys.executable, "-c", deaf], on_over=_ignore)
     await child.stop()
     assert not is_alive(child.pid)
 
 
 async def test_a_child_that_talks_nonsense_is_killed(tmp_path: Path) -> None:
     mad = "import os, sys, time; os.write(int(sys.argv[1].split('=')[1]), b'\\xff' * 9)"
-    child = await Child.start([sys.executable, "-c", f"{mad}; time.sleep(600)"])
+    child = await Child.start([sys.executable, "-c", f"{mad}; time.sleep(600)"], on_over=_ignore)
     how = await child.live(stall_limit_s=PATIENCE_S, on_ready=lambda _: None)
     assert how.startswith("link broken: frame of")
     assert not is_alive(child.pid)
