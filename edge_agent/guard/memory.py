@@ -47,8 +47,6 @@ class Memory(Struct, frozen=True, kw_only=True):
     """None where the kernel does not tell."""
     high_events: int | None = None
     """How often the soft limit of our control group (`memory.high`) was met, ever."""
-    oom_kills: int | None = None
-    """Processes of our control group killed for want of memory, ever."""
 
 
 def within(memory: Memory, *, budget_bytes: int | None, reserve_bytes: int) -> Memory:

@@ -14,6 +14,9 @@ from edge_agent.guard.reading import WINDOW_S, Counts, Level, Reading, read
 if TYPE_CHECKING:
     from edge_agent.guard.memory import Memory
 
+# The level is this module's answer, whoever defines it.
+__all__ = ["Level", "State", "hold_s", "step", "struck", "wait_s"]
+
 RISE_GAP_S = 1.0  # what a level does must show before the next is judged
 CLEAN_S = {Level.SOFT: 30.0, Level.HARD: 60.0, Level.CRITICAL: 120.0}
 # A rise this soon after a fall is the same trouble again: the next fall waits as long.

@@ -44,8 +44,18 @@ def sample(root: Path = Path("/"), *, pids: Iterable[int] = ()) -> Memory | None
         refault_bytes=None if refaults is None else refaults * mmap.PAGESIZE,
         stall=_stall(root, ours),
         high_events=ours[0].high_events if ours else None,
-        oom_kills=_oom_kills(root, ours),
     )
+
+
+def count_oom_kills(root: Path = Path("/")) -> int | None:
+    """Return how many processes of our own group, else of the machine, were killed for memory.
+
+    It only grows; None if nobody counts.
+    """
+    ours = groups(root)
+    if ours and ours[0].oom_kills is not None:
+        return ours[0].oom_kills
+    return read_numbers(root / "proc/vmstat").get("oom_kill")
 
 
 def _bound(root: Path, ours: tuple[Group, ...]) -> tuple[int, int, str] | None:
@@ -69,12 +79,6 @@ def _page_cache(root: Path, ours: tuple[Group, ...]) -> tuple[int | None, int | 
     refaults = read_numbers(root / "proc/vmstat").get("workingset_refault_file")
     known = [part for part in parts if part is not None]
     return (sum(known) if known else None), refaults
-
-
-def _oom_kills(root: Path, ours: tuple[Group, ...]) -> int | None:
-    if ours and ours[0].oom_kills is not None:
-        return ours[0].oom_kills
-    return read_numbers(root / "proc/vmstat").get("oom_kill")
 
 
 def _stall(root: Path, ours: tuple[Group, ...]) -> Stall | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edge_agent.guard.sample import sample
+from edge_agent.guard.sample import count_oom_kills, sample
 from tests.ops.trees import (
     MEMINFO,
     MEMINFO_AVAILABLE_BYTES,
@@ -91,7 +91,8 @@ def test_version_1_and_hybrid(tmp_path: Path) -> None:
     assert memory.available_bytes == 600_000
     assert memory.file_bytes == 100_000
     assert memory.refault_bytes == 9 * mmap.PAGESIZE
-    assert (memory.high_events, memory.oom_kills) == (None, 2)
+    assert memory.high_events is None
+    assert count_oom_kills(tmp_path) == 2
 
 
 def test_without_control_groups_the_machine_tells_what_they_would(tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_without_control_groups_the_machine_tells_what_they_would(tmp_path: Path
     memory = at(tmp_path, {"proc/meminfo": MEMINFO, "proc/vmstat": vmstat})
     assert memory.file_bytes == 1_000_000 * 1024
     assert memory.refault_bytes == 3 * mmap.PAGESIZE
-    assert memory.oom_kills == 5
+    assert count_oom_kills(tmp_path) == 5
 
 
 def test_stalls_of_our_own_group_go_before_those_of_the_machine(tmp_path: Path) -> None:
@@ -141,6 +142,10 @@ def test_processes_are_added_up_and_those_that_are_gone_count_nothing(tmp_path: 
 def test_a_machine_that_says_nothing_is_known_as_such(tmp_path: Path) -> None:
     assert sample(tmp_path) is None
     assert sample(plant(tmp_path, {"proc/meminfo": "MemTotal: 4 kB\n"})) is None
+
+
+def test_kills_that_nobody_counts_are_not_known(tmp_path: Path) -> None:
+    assert count_oom_kills(tmp_path) is None
 
 
 def test_a_limit_is_enough_where_the_machine_says_nothing(tmp_path: Path) -> None:
