@@ -105,10 +105,11 @@ def rested(breaker: Breaker, now_s: float, *, asked_s: float | None, chance: flo
 
 def probed(breaker: Breaker, now_s: float, *, is_well: bool) -> Breaker:
     """Return what is remembered after a probe."""
+    if not is_well and breaker.open_until_s is not None:
+        # Who is known to be away need not be tried with a request.
+        until_s = max(breaker.open_until_s, now_s + FIRST_HOLD_S)
+        return replace(breaker, fault=Fault.AWAY, open_until_s=until_s)
     if not is_well:
-        if standing(breaker, now_s) is Standing.HALF_OPEN:
-            # Who is known to be away need not be tried with a request.
-            return replace(breaker, fault=Fault.AWAY, open_until_s=now_s + FIRST_HOLD_S)
         return failed(breaker, Fault.AWAY, now_s)
     if breaker.fault is Fault.AWAY:
         return replace(breaker, failures=0, outcomes=(), open_until_s=None)

@@ -6,7 +6,9 @@ no cookies, no compression: a key and a prompt go to the address that is configu
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import os
 import socket
 import ssl
 from typing import TYPE_CHECKING
@@ -232,5 +234,5 @@ def _cause(error: Exception) -> str:
     """Return what went wrong with a connection, in words without its address."""
     words = next((words for kind, words in _CAUSES if isinstance(error, kind)), None)
     if words is None and isinstance(error, aiohttp.ClientConnectorError):
-        words = (error.os_error.strerror or "no connection").lower()
+        words = os.strerror(error.os_error.errno or errno.ENOTCONN).lower()
     return words or "what it sends is not HTTP"
