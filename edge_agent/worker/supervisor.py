@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -45,6 +45,8 @@ FAILED_WAIT_S = 60.0
 DRAINING_RETRY_S = 5.0
 # Who is told to come back sooner finds the same state.
 LEAST_RETRY_S = 1.0
+
+_STARTING = "the engine process is starting"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,7 @@ class Supervisor:
         self._over.set()
         self._is_running = False
         self._news = News()
+        self._orders = News()
         self._waiting_for_load = 0
         self._load_began_s: float | None = None
         self._load_s: float | None = None
@@ -140,7 +143,7 @@ class Supervisor:
         """
         over = self._over
         self._stay.send_away(reason)
-        self._act()
+        self._obey()
         await over.wait()
 
     def hold(self, reason: str, *, retry_after_s: float) -> None:
@@ -150,12 +153,12 @@ class Supervisor:
         come back after `retry_after_s`.
         """
         self._stay.hold(reason, retry_after_s)
-        self._act()
+        self._obey()
 
     def release(self) -> None:
         """Let there be a process again; one is started if it was wanted before."""
         self._stay.release()
-        self._act()
+        self._obey()
 
     def preempt(self, reason: str, *, retry_after_s: float, most: int = 1) -> int:
         """Fail up to `most` running requests with `Pressure`; return how many there were."""
@@ -207,21 +210,20 @@ class Supervisor:
         await self._pause(State.RESTARTING, f"the engine process ended ({how})", pause_s)
 
     async def _pause(self, state: State, detail: str, pause_s: float) -> None:
-        """Wait before the next start, as long as there is to be one."""
-        try:
-            async with asyncio.timeout(pause_s):
-                while self._move() is Move.START:
-                    self._standing.change(state, detail)
-                    await self._news.wait()
-        except TimeoutError:
+        """Wait before the next start; an unload, a hold or a release ends that."""
+        if self._move() is not Move.START:
             return
+        self._standing.change(state, detail)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._orders.wait()
 
     async def _live_once(self, command: Sequence[str]) -> _End:
         """Run one process to its end; every request it leaves undone has failed by then."""
         over = self._over = asyncio.Event()
         self._stay.begin()
         self._load_began_s = time.monotonic()
-        self._standing.change(State.LOADING, "the engine process is starting")
+        self._standing.change(State.LOADING, _STARTING)
         oom_kills = self._count_oom_kills()
         try:
             child = await Child.start(command, on_over=self._on_over)
@@ -292,11 +294,18 @@ class Supervisor:
                 self._end(child)
             case Move.RETIRE:
                 self._standing.change(State.UNLOADING, "the answers that were begun come first")
+            case Move.SERVE if child and not child.ready:
+                self._standing.change(State.LOADING, _STARTING)
             case Move.REST:
                 self._rest()
             case Move.START | Move.SERVE | Move.END:
                 pass
         self._news.tell()
+
+    def _obey(self) -> None:
+        """Do what has become due by an order, which no pause outlasts."""
+        self._act()
+        self._orders.tell()
 
     def _move(self) -> Move:
         return self._stay.move(

@@ -18,11 +18,8 @@ from edge_agent.messages import (
     Answer,
     Delta,
     Done,
-    Event,
     Failed,
-    Message,
     Request,
-    Role,
     fold,
 )
 from edge_agent.ops.health import State
@@ -30,6 +27,7 @@ from edge_agent.worker import supervisor as supervisor_module
 from edge_agent.worker.child import KILL_GRACE_S, Child
 from edge_agent.worker.standing import Standing
 from edge_agent.worker.supervisor import Supervisor
+from tests.worker.asking import LONG, SLOW, ask, engine_pid, events_of, is_alive, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,41 +36,14 @@ if TYPE_CHECKING:
     Supervise = Callable[..., AbstractAsyncContextManager[Supervisor]]
 
 PATIENCE_S = 20.0
-SLOW = "--pace-s=0.02"
-LONG = " ".join(str(i) for i in range(900))
-
-
-def ask(prompt: str, request_id: str = "r", max_tokens: int | None = None) -> Request:
-    message = Message(role=Role.USER, content=prompt)
-    return Request(id=request_id, messages=(message,), max_tokens=max_tokens)
-
-
-def _ignore(_request: Request) -> None:
-    """Take no note of a request that is over."""
-
-
-async def events_of(supervisor: Supervisor, request: Request) -> list[Event]:
-    async with asyncio.timeout(PATIENCE_S), aclosing(supervisor.stream(request)) as events:
-        return [event async for event in events]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110  # it may hold in another process
-            await asyncio.sleep(0.01)
-
-
-def is_alive(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
 
 
 def oom_score(pid: int) -> int:
     return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
 
 
-def engine_pid(supervisor: Supervisor) -> int:
-    assert supervisor._child is not None
-    return supervisor._child.pid
+def _ignore(_request: Request) -> None:
+    """Take no note of a request that is over."""
 
 
 async def test_an_answer_comes_in_order_and_ends_once(supervise: Supervise) -> None:

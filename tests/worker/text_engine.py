@@ -141,12 +141,15 @@ def main() -> int:
     parser.add_argument("--queue-requests", type=int, default=32)
     parser.add_argument("--pace-s", type=float, default=0.0)
     parser.add_argument("--trouble", type=Path, help="while this file is there, loading fails")
+    parser.add_argument("--slow", type=Path, help="while this file is there, loading goes on")
     args = parser.parse_args()
     host.settle_in()
 
     def load() -> TextEngine:
         if args.trouble and args.trouble.exists():
             raise ModelError(args.trouble.read_text())
+        while args.slow and args.slow.exists():
+            time.sleep(0.01)
         return TextEngine(slots=args.slots, queue_requests=args.queue_requests, pace_s=args.pace_s)
 
     return host.serve(args.link_fd, load)
