@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from edge_agent import config
 from edge_agent.cli.reporting import add_json_option, reporting
@@ -34,6 +34,12 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     importing.add_argument(
         "--activations", choices=("exact", "int8"), help="how they are multiplied"
     )
+    importing.add_argument(
+        "--importance",
+        metavar="TEXT_FILE",
+        type=_text,
+        help="text to round weights for (default: our own, of many kinds); none: for no text",
+    )
     importing.add_argument("--licence", help="of the weights")
     add_json_option(importing)
     importing.set_defaults(run=run_import)
@@ -53,12 +59,19 @@ def run_import(args: argparse.Namespace) -> int:
         head_bits=args.head_bits,
         activations=args.activations,
     )
-    asked = Asked(name=args.name, precision=precision, licence=args.licence)
+    asked = Asked(
+        name=args.name, precision=precision, licence=args.licence, importance=args.importance
+    )
     store, catalog = ModelStore(home), catalog_of(home)
     with reporting(is_json=args.json) as progress:
         path = import_model(args.source, asked, store=store, catalog=catalog, progress=progress)
         progress.say(f"{path.name} is ready in {path}")
     return 0
+
+
+def _text(value: str) -> Path | Literal["none"]:
+    # The import runs in another directory.
+    return "none" if value == "none" else Path(value).absolute()
 
 
 def run_export(args: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -35,10 +35,16 @@ class Asked:
     name: str | None = None
     precision: Precision = field(default_factory=Precision)
     licence: str | None = None
+    importance: Path | Literal["none"] | None = None
+    """The text that weights are rounded for, none for nothing in particular; None: our own."""
 
     def options(self) -> list[str]:
         """Return what the import's command line takes."""
-        said = {**msgspec.structs.asdict(self.precision), "licence": self.licence}
+        said = {
+            **msgspec.structs.asdict(self.precision),
+            "licence": self.licence,
+            "importance": self.importance,
+        }
         return [
             f"--{name.replace('_', '-')}={value}"
             for name, value in said.items()
