@@ -21,6 +21,7 @@ from edge_agent.worker.backoff import wait_s
 from edge_agent.worker.blame import Blame, fingerprint
 from edge_agent.worker.child import Child
 from edge_agent.worker.giving_way import giving_way
+from edge_agent.worker.load_clock import LoadClock
 from edge_agent.worker.news import News
 from edge_agent.worker.stay import Stay
 from edge_agent.worker.tenure import Move
@@ -86,8 +87,7 @@ class Supervisor:
         self._news = News()
         self._orders = News()
         self._waiting_for_load = 0
-        self._load_began_s: float | None = None
-        self._load_s: float | None = None
+        self._load_clock = LoadClock()
         self.on_oom: Callable[[str], None] | None = None
         """Told how a process ended that was killed for want of memory, before the next starts."""
         self.restarts = 0
@@ -116,10 +116,8 @@ class Supervisor:
 
     @property
     def load_left_s(self) -> float | None:
-        """How long a load usually takes, less what of one has passed; None if none was measured."""
-        if self._load_s is None or self._load_began_s is None:
-            return self._load_s
-        return max(0.0, self._load_began_s + self._load_s - time.monotonic())
+        """How long a load takes, less what of one has passed; None if none was measured."""
+        return self._load_clock.left_s(time.monotonic())
 
     @property
     def _streams(self) -> tuple[Stream, ...]:
@@ -222,28 +220,35 @@ class Supervisor:
         """Run one process to its end; every request it leaves undone has failed by then."""
         over = self._over = asyncio.Event()
         self._stay.begin()
-        self._load_began_s = time.monotonic()
+        self._load_clock.begin(time.monotonic())
         self._standing.change(State.LOADING, _STARTING)
         oom_kills = self._count_oom_kills()
         try:
-            child = await Child.start(command, on_over=self._on_over)
-        except OSError as exc:  # no memory or no process slot for it now
+            try:
+                child = await Child.start(command, on_over=self._on_over)
+            except OSError as exc:  # no memory or no process slot for it now
+                return _End(how=f"not started: {exc}")
+            how = await self._live(child)
+        finally:
+            self._child = None
+            self._load_clock.stop()
             over.set()
-            return _End(how=f"not started: {exc}")
+        return self._concluded(child, how, oom_kills)
+
+    async def _live(self, child: Child) -> str:
         self._child = child
         self._act()  # it may have lost its leave while it was started
         try:
-            how = await child.live(
+            return await child.live(
                 stall_limit_s=self._limits.stall_limit_s, on_ready=self._on_ready
             )
         except asyncio.CancelledError:
             child.fail(Draining("the daemon is going down", DRAINING_RETRY_S))
             await child.stop()
             raise
-        finally:
-            self._child = None
-            self._load_began_s = None
-            over.set()
+
+    def _concluded(self, child: Child, how: str, oom_kills: int | None) -> _End:
+        """Judge the end of `child`, blame those it ran and fail all it had."""
         if child.is_dismissed:
             logger.info("engine process unloaded pid=%d why=%s", child.pid, self._stay.why)
             return _End(how=how, was_sent_away=True)
@@ -273,9 +278,7 @@ class Supervisor:
             ready.threads,
             ready.load_s,
         )
-        if self._load_began_s is not None:
-            self._load_s = time.monotonic() - self._load_began_s
-            self._load_began_s = None
+        self._load_clock.ready(time.monotonic())
         self.ready = ready
         self._standing.change(State.READY, f"serving {ready.model}")
         self._act()

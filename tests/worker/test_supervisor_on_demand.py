@@ -125,7 +125,7 @@ async def test_a_refusal_while_loading_tells_how_long_loads_take(
     async with supervise(f"--slow={slow}", limits=limits) as supervisor:
         assert supervisor.load_left_s is None
         await until(lambda: state(supervisor) is State.READY)
-        supervisor._load_s = 500.0  # as if a measured load had taken so long
+        supervisor._load_clock._usual_s = 500.0  # as if a measured load had taken so long
         await supervisor.unload("asked for")
         slow.touch()
         [refusal] = await events_of(supervisor, ask("now?"))
