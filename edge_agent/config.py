@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
@@ -27,6 +28,14 @@ DEFAULT_FILE = Path("/etc/edge-agent/edge-agent.yaml")
 ENV_PREFIX = "EDGE_AGENT_"
 # Variables with the prefix that are not configuration keys.
 ENV_RESERVED = {"EDGE_AGENT_HOME", "EDGE_AGENT_CONFIG"}
+
+# A number and a unit; powers of ten and of two as their names say.
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?([KMGT]i?B|B)?")
+_UNITS: dict[str, int] = {"B": 1} | {
+    f"{letter}{infix}B": base**power
+    for infix, base in (("", 1000), ("i", 1024))
+    for power, letter in enumerate("KMGT", start=1)
+}
 
 Seconds = Annotated[float, Meta(gt=0, le=7 * 86400)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -105,6 +114,13 @@ class Mqtt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_packet_bytes: Annotated[
         int, Meta(ge=1024, le=256 << 20, description="largest packet we publish, bytes")
     ] = 2_000_000
+    policy: Annotated[
+        Literal["local", "site", "any"] | None,
+        Meta(
+            description="how far prompts that come over MQTT and do not say may travel; "
+            "null: routing.policy"
+        ),
+    ] = None
     # Ten messages a second per stream at most: a small broker serves many clients.
     delta_interval_s: Annotated[
         float, Meta(ge=0.01, le=10, description="deltas are joined over this time, s")
@@ -139,6 +155,10 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     queue_requests: Annotated[
         int, Meta(ge=1, le=10_000, description="requests that may wait for a slot")
     ] = 32
+    # Hundreds of ordinary prompts, or a few of the largest.
+    queue_bytes: Annotated[
+        int, Meta(ge=1 << 20, le=1 << 30, description="bytes of prompts inside, all together")
+    ] = 16 << 20
     max_crashes: Annotated[
         int, Meta(ge=1, le=100, description="crashes under one request before it is poison")
     ] = 3
@@ -158,11 +178,58 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Memory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the daemon and its model may take, and for how long."""
 
+    budget: Annotated[
+        str | Annotated[int, Meta(ge=1 << 20)],
+        Meta(
+            description="most memory of our processes, file pages apart: auto (what is there), "
+            "bytes, or text like 3GB"
+        ),
+    ] = "auto"
+    # What other programs of a gateway grow by at their busiest.
+    reserve: Annotated[
+        str | Annotated[int, Meta(ge=0)],
+        Meta(
+            description="memory left to other programs whatever comes: bytes, or text like 256MiB"
+        ),
+    ] = "256MiB"
     # A dedicated box has nothing better to do with its memory than to answer at once.
     keep_alive: Annotated[
         Literal["forever"] | Annotated[float, Meta(ge=0, le=7 * 86400)],
         Meta(description="how long an idle model stays loaded: forever, or seconds"),
     ] = "forever"
+
+    def __post_init__(self) -> None:
+        """Check what no single constraint can.
+
+        Raises:
+            ValueError: a size cannot be read; it names the key.
+        """
+        _ = self.budget_bytes, self.reserve_bytes
+
+    @property
+    def budget_bytes(self) -> int | None:
+        """The budget in bytes; None: what is there."""
+        return None if self.budget == "auto" else _bytes("memory.budget", self.budget)
+
+    @property
+    def reserve_bytes(self) -> int:
+        """The reserve in bytes."""
+        return _bytes("memory.reserve", self.reserve)
+
+
+def _bytes(key: str, size: int | str) -> int:
+    """Return `size` in bytes.
+
+    Raises:
+        ValueError: it is neither a number nor a number with a unit that is known.
+    """
+    if isinstance(size, int):
+        return size
+    found = _SIZE.fullmatch(size)
+    if found is None:
+        msg = f"{key}: expected bytes or a size like 256MiB or 3GB, found {size!r}"
+        raise ValueError(msg)
+    return round(float(found[1]) * _UNITS[found[2] or "B"])
 
 
 class Journal(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -325,9 +392,10 @@ class Daemon(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of it."""
 
-    model: Annotated[str, Meta(min_length=1, max_length=128, description="package to serve")] = (
-        "smollm2-135m-instruct"
-    )
+    model: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=128)] | None,
+        Meta(description="package to serve; null: none, peers answer everything"),
+    ] = "smollm2-135m-instruct"
     # Beyond a handful nobody knows any more why a request went where it went.
     peers: Annotated[
         tuple[Peer, ...],
@@ -346,12 +414,20 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Check what no single key can.
 
         Raises:
-            ValueError: two peers have one name.
+            ValueError: two peers have one name, or there is nobody to answer.
         """
         names = [peer.name for peer in self.peers]
         if twice := next((name for name in names if names.count(name) > 1), None):
             msg = f"two peers are called {twice!r}"
             raise ValueError(msg)
+        if self.model is None and (not self.peers or self.routing.fallback == "never"):
+            msg = "model is null, and no peer may answer (peers, routing.fallback)"
+            raise ValueError(msg)
+
+    @property
+    def default_model(self) -> str:
+        """What answers requests that name no model: ours, else that of the first peer."""
+        return self.model or self.peers[0].model
 
     @property
     def node(self) -> str:

@@ -12,21 +12,33 @@ import os
 import signal
 import time
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from edge_agent import __version__
+from edge_agent.guard.memory import within
+from edge_agent.guard.sample import count_oom_kills, sample
+from edge_agent.guard.watch import Watch
 from edge_agent.modelstore.catalog import catalog_of
 from edge_agent.modelstore.manifest import read_manifest
 from edge_agent.modelstore.store import ModelStore
 from edge_agent.ops.health import Health, Served, State
 from edge_agent.ops.instance import only_instance
+from edge_agent.ops.metrics import Metrics
 from edge_agent.ops.systemd import notify, watchdog_interval_s
+from edge_agent.serving.admission import Rules
 from edge_agent.serving.jobs import Jobs
 from edge_agent.serving.journal import Journal
+from edge_agent.serving.ledger import Ledger
 from edge_agent.serving.models import Models
+from edge_agent.serving.others import Others
+from edge_agent.serving.peers.peers import Peers
 from edge_agent.serving.router import Router
+from edge_agent.serving.sizing import Sizes
+from edge_agent.serving.steward import Steward
+from edge_agent.serving.wellness import answers, obstacles, peers_health
 from edge_agent.transports.http.server import HttpServer
 from edge_agent.transports.mqtt.client import MqttClient
 from edge_agent.worker.command import engine_command
@@ -39,15 +51,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_agent.config import Config
+    from edge_agent.guard.memory import Memory
+    from edge_agent.serving.sizing import Budget
 
 logger = logging.getLogger(__name__)
 
-# Each stage after the drain; the five together stay well below what a service manager waits.
+# Each stage after the drain; all together stay well below what a service manager waits.
 STAGE_LIMIT_S = 5.0
-NUM_STAGES = 5
+NUM_STAGES = 6
 
-# The command of the engine process, and what it serves.
-EngineSource = tuple[list[str], Served]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSource:
+    """The model that is served, once it is here."""
+
+    command: list[str]
+    """Starts the engine process."""
+    served: Served
+    engine_bytes: int = 0
+    """What the engine takes before any request, mapped weights apart."""
+    budget: Budget | None = None
+    """What a request takes."""
 
 
 class Observer(Protocol):
@@ -57,7 +81,7 @@ class Observer(Protocol):
         """HTTP answers at `addresses`, the model perhaps not yet."""
 
     def ready(self) -> None:
-        """The model answers."""
+        """The model answers, or peers do in its place."""
 
 
 async def run(config: Config, home: Path, observer: Observer) -> None:
@@ -67,14 +91,17 @@ async def run(config: Config, home: Path, observer: Observer) -> None:
         ConfigError: it cannot start as configured.
     """
     standing = Standing(State.LOADING, "starting")
+    if config.model is None:
+        models = Models.of_peers([peer.model for peer in config.peers])
+        await Daemon(config, home, standing, models, None).run(observer)
+        return
     catalog = catalog_of(home)
     for problem in catalog.problems:
         logger.warning("card not read problem=%s", problem)
     base = catalog.base(config.model)
     models = Models(config.model, base, catalog.variants_of(base))
-    find = ModelStore(home).package
     preparation = Preparation(
-        find,
+        ModelStore(home).package,
         base,
         standing,
         pull=pull_command(base),
@@ -85,8 +112,10 @@ async def run(config: Config, home: Path, observer: Observer) -> None:
         package = await preparation.package()
         manifest = read_manifest(package)
         context = min(config.engine.context, manifest.context)
-        served = Served(name=manifest.name, created=manifest.created, context_tokens=context)
-        return engine_command(config, package), served
+        return EngineSource(
+            command=engine_command(config, package),
+            served=Served(name=manifest.name, created=manifest.created, context_tokens=context),
+        )
 
     await Daemon(config, home, standing, models, find_engine).run(observer)
 
@@ -100,8 +129,13 @@ class Daemon:
         home: Path,
         standing: Standing,
         models: Models,
-        find_engine: Callable[[], Awaitable[EngineSource]],
+        find_engine: Callable[[], Awaitable[EngineSource]] | None,
     ) -> None:
+        """`find_engine` returns once the model is here; None: no model is served.
+
+        Raises:
+            ConfigError: a file that the configuration names cannot be used.
+        """
         self._config = config
         self._home = home
         self._standing = standing
@@ -109,26 +143,54 @@ class Daemon:
         self._find_engine = find_engine
         self._began_s = time.monotonic()
         self._served: tuple[Served, ...] = ()
-        self._supervisor = Supervisor(config.engine, standing)
+        self._engine_bytes = 0
+        self._rules = Rules.of(config)
+        self._ledger = Ledger()
+        self._sizes = Sizes()
+        self._peers = Peers(config.peers, config.routing)
+        self._supervisor = Supervisor(
+            config.engine, config.memory, standing, count_oom_kills=count_oom_kills
+        )
+        self._watch = Watch(
+            self._look_at_memory,
+            load_bytes=lambda: self._engine_bytes,
+            is_loading=lambda: standing.state is State.LOADING,
+        )
+        self._steward = Steward(self._watch, self._supervisor, standing, self._ledger)
+        self._metrics = Metrics(models.default, self.health)
         self._router = Router(
             self._supervisor,
+            Others(self._peers, time.monotonic),
             models=models,
-            slots=config.engine.slots,
-            queue_requests=config.engine.queue_requests,
+            rules=self._rules,
+            look=self._steward.look,
+            sizes=self._sizes,
+            ledger=self._ledger,
+            tally=self._metrics,
+            patience_s=config.engine.load_wait_s,
         )
+        self._watch.subscribe(lambda _level: self._router.changed())
+        standing.listen(lambda _state, _detail: self._router.changed())
         self._journal = Journal(home, config.journal)
-        self._jobs = Jobs(config, self._journal, self._router)
-        self._http = HttpServer(config, self._router, self.health)
+        self._jobs = Jobs(
+            config,
+            self._journal,
+            self._router,
+            expected_wait_s=self._router.expected_wait_s,
+        )
+        self._http = HttpServer(config, self._router, self.health, self._metrics.render)
         self._mqtt = MqttClient(config, self._jobs, self.health)
 
     def health(self) -> Health:
         """Return how the daemon is at this moment."""
         is_draining = self._router.is_draining
+        load = self._router.load()
+        peers = self._peers.states()
         return Health(
             state=State.DRAINING if is_draining else self._standing.state,
             detail="the daemon is going down" if is_draining else self._standing.detail,
             version=__version__,
-            model=self._config.model,
+            model=self._models.default,
             models=self._served,
             uptime_s=time.monotonic() - self._began_s,
             slots=self._config.engine.slots,
@@ -138,6 +200,14 @@ class Daemon:
             jobs_open=self._jobs.open,
             durability=self._jobs.durability,
             mqtt=self._mqtt.state,
+            answers=() if is_draining else answers(load.house, peers, self._rules),
+            obstacles=obstacles(load, self._rules),
+            memory=self._watch.as_health(),
+            peers=peers_health(peers),
+            held=self._ledger.held,
+            at_peers=self._ledger.there,
+            expected_wait_s=self._router.expected_wait_s(),
+            predicted_bytes=self._ledger.predicted_bytes,
         )
 
     async def run(self, observer: Observer) -> None:
@@ -151,16 +221,25 @@ class Daemon:
                 notify("READY=1", f"STATUS={self._standing.state}: {self._standing.detail}")
                 async with asyncio.TaskGroup() as tasks:
                     engine = tasks.create_task(self._run_engine(), name="engine")
-                    watchdog = tasks.create_task(self._feed_watchdog(), name="watchdog")
+                    others = [
+                        tasks.create_task(work, name=name)
+                        for name, work in (
+                            ("watchdog", self._feed_watchdog()),
+                            ("memory", self._watch.run()),
+                            ("peers", self._peers.run()),
+                        )
+                    ]
                     await stopping.wait()
                     await self._drain()
                     engine.cancel()
                     await stage("engine", lambda: asyncio.wait([engine]), STAGE_LIMIT_S)
-                    watchdog.cancel()
+                    for task in others:
+                        task.cancel()
         logger.info("stopped uptime_s=%.0f", time.monotonic() - self._began_s)
 
     async def _open(self, house: AsyncExitStack) -> None:
         """Start what answers clients; `house` closes it again, the last first."""
+        house.push_async_callback(stage, "peers", self._peers.close, STAGE_LIMIT_S)
         for name, start, close in (
             ("journal", self._journal.open, self._journal.close),
             ("http", self._http.start, self._http.close),
@@ -171,12 +250,31 @@ class Daemon:
             house.push_async_callback(stage, name, close, STAGE_LIMIT_S)
 
     async def _run_engine(self) -> None:
-        """Have the model, then keep its process alive."""
-        command, served = await self._find_engine()
+        """Have the model, then keep its process alive; without a model, say so."""
+        if self._find_engine is None:
+            self._served = tuple(
+                Served(name=name, created=0, context_tokens=None) for name in self._models.names
+            )
+            names = ", ".join(peer.name for peer in self._config.peers)
+            self._standing.change(State.RELAY, f"no model is configured; peers answer: {names}")
+            return
+        source = await self._find_engine()
         self._served = tuple(
-            msgspec.structs.replace(served, name=name) for name in self._models.names
+            msgspec.structs.replace(source.served, name=name) for name in self._models.names
         )
-        await self._supervisor.run(command)
+        self._engine_bytes = self._steward.engine_bytes = source.engine_bytes
+        self._steward.context_tokens = source.served.context_tokens
+        self._sizes.know(source.budget, source.served.context_tokens, self._steward.most_bytes)
+        await self._supervisor.run(source.command)
+
+    def _look_at_memory(self) -> Memory | None:
+        """Look at memory as it is for us: less the reserve, within the budget."""
+        engine = self._supervisor.child_pid
+        seen = sample(pids=(os.getpid(), *([] if engine is None else [engine])))
+        if seen is None:
+            return None
+        ours = self._config.memory
+        return within(seen, budget_bytes=ours.budget_bytes, reserve_bytes=ours.reserve_bytes)
 
     async def _feed_watchdog(self) -> None:
         """Tell systemd that we live, as long as the loop turns and the engine beats or loads."""
@@ -214,7 +312,7 @@ class _Herald:
             return  # progress; the log need not repeat what a pull writes itself
         self._last = state
         logger.info("state changed state=%s detail=%s", state, detail)
-        if state is State.READY:
+        if state in {State.READY, State.RELAY}:
             self._observer.ready()
 
 

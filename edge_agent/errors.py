@@ -17,6 +17,7 @@ EdgeError
 ├── Cancelled               the client asked for that
 ├── EngineCrashed           the engine process died under this request
 ├── Pressure                memory is short: not admitted, or sent back to make room
+├── NoRoom                  it needs more memory than there can ever be here
 ├── PeerFailed              a peer did not answer, or answered nonsense
 ├── PeerRefused             a peer says that the request itself is wrong
 ├── Unavailable             nobody can answer now, neither here nor elsewhere
@@ -61,9 +62,11 @@ class PromptTooLong(InvalidRequest):
 
     code = "context_length_exceeded"
 
-    def __init__(self, prompt_tokens: int, limit_tokens: int) -> None:
+    def __init__(self, prompt_tokens: int, limit_tokens: int, *, is_least: bool = False) -> None:
+        """`is_least`: the tokens were not counted, there may be more."""
+        least = "at least " if is_least else ""
         super().__init__(
-            f"prompt is {prompt_tokens} tokens, the limit is {limit_tokens} "
+            f"prompt is {least}{prompt_tokens} tokens, the limit is {limit_tokens} "
             "(one token of the context is kept for the answer)"
         )
         self.param = "messages"
@@ -194,6 +197,22 @@ class Pressure(_ComeBack):
     """Memory is short: the request is not admitted, or was sent back to make room."""
 
     code = "memory_pressure"
+
+
+class NoRoom(EdgeError):
+    """The request can never get the memory it needs here."""
+
+    code = "insufficient_memory"
+
+    def __init__(self, needed_bytes: int, available_bytes: int, fits_tokens: int) -> None:
+        super().__init__(
+            f"the request needs {needed_bytes} bytes of memory, there are never more than "
+            f"{available_bytes}; {fits_tokens} tokens of prompt and answer would fit"
+        )
+        self.param = "max_tokens"
+        self.needed_bytes = needed_bytes
+        self.available_bytes = available_bytes
+        self.fits_tokens = fits_tokens
 
 
 class PeerFailed(EdgeError):

@@ -171,6 +171,7 @@ class Timings(Struct, frozen=True, kw_only=True):
 class Accepted(Struct, frozen=True, kw_only=True, tag="accepted"):
     """The request fits and will be answered; nothing after this is a refusal.
 
+    It comes again when another takes over, which happens before the first piece of the answer only.
     `prompt_tokens` None: who answers has not counted them yet. `served_by` is "local" or a peer's
     name, `reason` a short stable word for why it is that one.
     """
@@ -231,6 +232,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     done: Done
     tool_calls: tuple[ToolCall, ...] = ()
     served_by: str = "local"
+    reason: str = ""
 
 
 def fold(events: Iterable[Event]) -> Answer | Failed:
@@ -241,11 +243,11 @@ def fold(events: Iterable[Event]) -> Answer | Failed:
     """
     pieces: list[str] = []
     calls: list[ToolCall] = []
-    served_by = "local"
+    served_by, reason = "local", ""
     for event in events:
         match event:
             case Accepted():
-                served_by = event.served_by
+                served_by, reason = event.served_by, event.reason
             case Delta():
                 pieces.append(event.text)
             case ToolCall():
@@ -256,6 +258,7 @@ def fold(events: Iterable[Event]) -> Answer | Failed:
                     done=event,
                     tool_calls=tuple(calls),
                     served_by=served_by,
+                    reason=reason,
                 )
             case Failed():
                 return event

@@ -19,14 +19,14 @@ from edge_agent.ops.health import Served, State
 from edge_agent.serving.models import Models
 from edge_agent.worker.standing import Standing
 
-BASE = config.Config().model
+BASE = str(config.Config().model)
 TEXT_ENGINE = Path(__file__).parent / "worker" / "text_engine.py"
 
 
 async def find_engine() -> EngineSource:
     """Return the text engine in place of a model package."""
     served = Served(name=BASE, created=0, context_tokens=1000)
-    return [sys.executable, str(TEXT_ENGINE), *sys.argv[1:]], served
+    return EngineSource(command=[sys.executable, str(TEXT_ENGINE), *sys.argv[1:]], served=served)
 
 
 def main() -> None:
@@ -34,9 +34,13 @@ def main() -> None:
     settings = config.load()
     log.set_up(settings.daemon.log_level, settings.daemon.log_format)
     standing = Standing(State.LOADING, "starting")
-    variants = catalog_of(config.home_dir()).variants_of(BASE)
-    models = Models(settings.model, BASE, variants)
-    daemon = Daemon(settings, config.home_dir(), standing, models, find_engine)
+    if settings.model is None:
+        models = Models.of_peers([peer.model for peer in settings.peers])
+        find = None
+    else:
+        models = Models(settings.model, BASE, catalog_of(config.home_dir()).variants_of(BASE))
+        find = find_engine
+    daemon = Daemon(settings, config.home_dir(), standing, models, find)
     asyncio.run(daemon.run(Terminal(settings)))
 
 

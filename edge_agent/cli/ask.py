@@ -27,11 +27,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Print the answer as it comes; figures go to standard error."""
     from edge_agent import config  # noqa: PLC0415  # heavy imports wait until the verb is known
-    from edge_agent.cli.local import compute_threads, dress, find_package  # noqa: PLC0415
+    from edge_agent.cli.local import (  # noqa: PLC0415
+        compute_threads,
+        dress,
+        find_package,
+        model_name,
+    )
     from edge_agent.engine.engine import Engine  # noqa: PLC0415
 
     settings = config.load(Path(args.config) if args.config else None)
-    name = args.model or settings.model
+    name = model_name(args.model, settings)
     engine = Engine(
         find_package(name),
         slots=1,

@@ -115,13 +115,13 @@ def _perplexity(args: argparse.Namespace, settings: Config) -> dict[str, Any]:
 
 
 def _package(args: argparse.Namespace, settings: Config) -> Path:
-    from edge_agent.cli.local import find_package  # noqa: PLC0415
+    from edge_agent.cli.local import find_package, model_name  # noqa: PLC0415
     from edge_agent.cli.random_weights import noise_package  # noqa: PLC0415
 
     if args.random_weights:
         asked = Precision(bits=args.bits, block=args.block, head_bits=args.head_bits)
         return noise_package(args.random_weights, asked)
-    return find_package(args.model or settings.model)
+    return find_package(model_name(args.model, settings))
 
 
 def _threads(args: argparse.Namespace, settings: Config) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edge_agent import config
-from edge_agent.errors import ModelError, ModelNotFound
+from edge_agent.errors import ConfigError, ModelError, ModelNotFound
 from edge_agent.modelstore.catalog import catalog_of
 from edge_agent.modelstore.store import ModelStore
 from edge_agent.ops.cores import usable_cores
@@ -14,6 +14,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_agent.messages import Request
+
+
+def model_name(asked: str | None, settings: config.Config) -> str:
+    """Return the model that is `asked` for on the command line, else the configured one.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    name = asked or settings.model
+    if name is None:
+        where, problem = "model", "is null here (peers answer everything); name one with --model"
+        raise ConfigError(where, problem)
+    return name
 
 
 def find_package(name: str) -> Path:

@@ -56,7 +56,7 @@ class Terminal:
 
     def ready(self) -> None:
         """Print one line to copy for each way in."""
-        say(f"ready: {self._settings.model} answers; try")
+        say(f"ready: {self._settings.default_model} answers; try")
         for line in (*self._http_example(), *self._mqtt_example()):
             say(f"  {line}")
 

@@ -9,14 +9,18 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edge_agent.errors import InvalidRequest, TooLarge
+from edge_agent.messages import Policy, Priority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from edge_agent.config import Limits
+
+EnumT = TypeVar("EnumT", bound=StrEnum)
 
 INT64_MIN = -(1 << 63)
 INT64_MAX = (1 << 63) - 1
@@ -196,6 +200,30 @@ def seed(fields: Fields) -> int | None:
 def deadline_s(fields: Fields, limits: Limits) -> float | None:
     """Return field `deadline_s`, seconds from the receipt of the request."""
     return fields.number("deadline_s", least=0, most=limits.max_deadline_s, least_included=False)
+
+
+def policy(fields: Fields) -> Policy | None:
+    """Return field `policy`: how far the prompt may travel."""
+    return _member(fields, "policy", Policy)
+
+
+def priority(fields: Fields) -> Priority:
+    """Return field `priority`: a name, or vLLM's number, of which smaller is sooner and 0 usual."""
+    value = fields.value("priority")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return Priority.NORMAL if value == 0 else Priority.HIGH if value < 0 else Priority.LOW
+    return _member(fields, "priority", Priority) or Priority.NORMAL
+
+
+def _member(fields: Fields, name: str, kind_: type[EnumT]) -> EnumT | None:
+    text = fields.text(name)
+    if text is None:
+        return None
+    try:
+        return kind_(text)
+    except ValueError:
+        names = ", ".join(kind_)
+        raise InvalidRequest(f"must be one of {names}", fields.path(name)) from None
 
 
 def _int(literal: str) -> int | float:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edge_agent.dialects import body, openai, slm
+from edge_agent.dialects.openai_tokens import logprobs_body
 from edge_agent.dialects.openai_tools import call_body
 from edge_agent.errors import InvalidRequest
 from edge_agent.messages import Failed
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "application/json"
 # An id is the last level of a reply topic, so it holds no wildcard, no level, no space.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:=@~-]*")
-_PROPERTIES = ("id", "stream", "deadline_s", "reply_to")
+_PROPERTIES = ("id", "stream", "deadline_s", "reply_to", "policy", "priority")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -145,9 +146,13 @@ def cancelled_id(payload: bytes, limits: Limits) -> str | None:
     return _checked(fields.text("id", most_chars=limits.max_id_chars))
 
 
-def accepted(request_id: str, *, attempt: int, position: int) -> bytes:
-    """Return the message that a request is on disk; `position` requests are before it."""
-    return _encode({"type": "accepted", "id": request_id, "attempt": attempt, "pos": position})
+def accepted(request_id: str, *, attempt: int, position: int, eta_s: float | None) -> bytes:
+    """Return the message that a request is on disk; `position` requests are before it.
+
+    `eta_s` is when it will be begun, in seconds; None if that cannot be told.
+    """
+    message = {"type": "accepted", "id": request_id, "attempt": attempt, "pos": position}
+    return _encode(message if eta_s is None else {**message, "eta_s": round(eta_s, 1)})
 
 
 def delta(request_id: str, *, seq: int, attempt: int, text: str) -> bytes:
@@ -158,7 +163,10 @@ def delta(request_id: str, *, seq: int, attempt: int, text: str) -> bytes:
 
 
 def result(request_id: str, *, seq: int, attempt: int, model: str, answer: Answer) -> bytes:
-    """Return the whole answer; `seq` is the number of deltas before it."""
+    """Return the whole answer; `seq` is the number of deltas before it.
+
+    Log-probabilities are told here only: deltas may be joined on their way, or get lost.
+    """
     done = answer.done
     message: dict[str, Any] = {
         "type": "result",
@@ -169,6 +177,7 @@ def result(request_id: str, *, seq: int, attempt: int, model: str, answer: Answe
         "finish_reason": done.finish_reason,
         "model": model,
         "served_by": answer.served_by,
+        "reason": answer.reason,
         "usage": {
             "prompt_tokens": done.usage.prompt_tokens,
             "completion_tokens": done.usage.completion_tokens,
@@ -178,6 +187,8 @@ def result(request_id: str, *, seq: int, attempt: int, model: str, answer: Answe
     }
     if answer.tool_calls:
         message["tool_calls"] = [call_body(call) for call in answer.tool_calls]
+    if answer.logprobs:
+        message["logprobs"] = logprobs_body(answer.logprobs)
     return _encode(message)
 
 

@@ -16,6 +16,8 @@ from edge_agent.dialects.body import (
     deadline_s,
     element,
     kind,
+    policy,
+    priority,
     seed,
     stop_strings,
 )
@@ -111,6 +113,8 @@ def parse_chat(body: dict[str, Any], *, request_id: str, limits: Limits) -> Chat
         tools=tools,
         tool_choice=read_choice(fields, tools),
         parallel_tool_calls=fields.flag("parallel_tool_calls") is not False,
+        policy=policy(fields),
+        priority=priority(fields),
     )
     return ChatCall(request=request, include_usage=_include_usage(fields, stream=stream))
 

@@ -26,6 +26,7 @@ _ERROR_TYPES = {
     "method_not_allowed": "invalid_request_error",
     "request_timeout": "invalid_request_error",
     "peer_refused": "invalid_request_error",
+    "insufficient_memory": "invalid_request_error",
     "poison": "invalid_request_error",
     "unauthorized": "authentication_error",
     "forbidden": "permission_error",
@@ -104,8 +105,8 @@ def error_body(failed: Failed) -> dict[str, Any]:
     }
 
 
-def model_body(name: str, *, created: int, context_tokens: int) -> dict[str, Any]:
-    """Return a model card; `max_model_len` is in tokens, prompt and answer together."""
+def model_body(name: str, *, created: int, context_tokens: int | None) -> dict[str, Any]:
+    """Return a model card; `max_model_len` is in tokens, prompt and answer together, if known."""
     return {
         "id": name,
         "object": "model",

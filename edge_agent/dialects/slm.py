@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edge_agent.dialects.body import Fields, deadline_s, seed, stop_strings
+from edge_agent.dialects.body import Fields, deadline_s, policy, priority, seed, stop_strings
 from edge_agent.dialects.openai import MOST_TEMPERATURE
 from edge_agent.dialects.usage import usage_body
 from edge_agent.errors import InvalidRequest
@@ -55,6 +55,8 @@ def parse_reasoning(body: dict[str, Any], *, request_id: str, limits: Limits) ->
         stop=stop_strings(fields, limits),
         stream=fields.flag("stream") or False,
         deadline_s=deadline_s(fields, limits),
+        policy=policy(fields),
+        priority=priority(fields),
     )
 
 
@@ -85,6 +87,7 @@ def answer_body(
         "finish_reason": answer.done.finish_reason.value,
         "request_id": request_id,
         "served_by": answer.served_by,
+        "reason": answer.reason,
     }
 
 

@@ -6,6 +6,10 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from edge_agent.ops.memory_health import MemoryHealth
+
+LOCAL = "local"
+
 
 class State(StrEnum):
     """Where the engine is in its life."""
@@ -25,6 +29,8 @@ class State(StrEnum):
     """The engine process died; a new one is started after a wait."""
     FAILED = "failed"
     """The model cannot be served; `detail` says why. Only an operator can help."""
+    RELAY = "relay"
+    """No model is served here, by configuration or because this CPU cannot: peers answer."""
     DRAINING = "draining"
     """The daemon is going down."""
 
@@ -39,7 +45,21 @@ class Served(Struct, frozen=True, kw_only=True):
 
     name: str
     created: int
-    context_tokens: int
+    context_tokens: int | None
+    """None where a peer serves it and does not say."""
+
+
+class PeerHealth(Struct, frozen=True, kw_only=True):
+    """A server that may answer in our place; `problem` is what was last wrong with it."""
+
+    name: str
+    kind: str
+    zone: str
+    model: str
+    breaker: str
+    """`closed` (requests pass), `resting`, `open` (none passes) or `half_open` (one may try)."""
+    running: int
+    problem: str | None = None
 
 
 class Health(Struct, frozen=True, kw_only=True):
@@ -62,3 +82,23 @@ class Health(Struct, frozen=True, kw_only=True):
     """
     mqtt: str
     """`off`, `connected` or `disconnected`."""
+    answers: tuple[str, ...] = ()
+    """Who can answer a request of the default policy, perhaps after a load: `local`, peers."""
+    obstacles: tuple[str, ...] = ()
+    """Why the model here would not begin with a request that comes now; empty if it would."""
+    memory: MemoryHealth | None = None
+    """None before the first look."""
+    peers: tuple[PeerHealth, ...] = ()
+    held: int = 0
+    """Requests that wait for memory."""
+    at_peers: int = 0
+    """Requests that peers are answering."""
+    expected_wait_s: float | None = None
+    """When a request that comes now would be begun here; None before the first answer."""
+    predicted_bytes: int = 0
+    """What the requests at the engine take in all, by arithmetic."""
+
+    @property
+    def ready(self) -> tuple[str, ...]:
+        """Who would take a request that comes now."""
+        return tuple(name for name in self.answers if name != LOCAL or not self.obstacles)

@@ -20,6 +20,8 @@ from edge_agent.serving.tasks import ended, watched
 from edge_agent.worker.backoff import wait_s
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edge_agent.config import Config
     from edge_agent.serving.job import Draft, Result, Taken, Ticket
     from edge_agent.serving.journal import Journal
@@ -41,7 +43,16 @@ EXTRA_RUNS = 1
 class Jobs:
     """The queue that outlives the process, and its workers."""
 
-    def __init__(self, config: Config, journal: Journal, backend: Backend) -> None:
+    def __init__(
+        self,
+        config: Config,
+        journal: Journal,
+        backend: Backend,
+        *,
+        expected_wait_s: Callable[[int], float | None] = lambda _before: None,
+    ) -> None:
+        """`expected_wait_s` tells when a job with so many others before it is begun, if it can."""
+        self.expected_wait_s = expected_wait_s
         self._config = config
         self._journal = journal
         self._runner = Runner(config, journal, backend)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from edge_agent.errors import ModelNotFound
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from edge_agent.messages import Request
     from edge_agent.modelstore.card import Variant
@@ -17,18 +17,21 @@ _LATEST = ":latest"
 
 
 class Models:
-    """A base model, its variants, and which of them a request means that names none."""
+    """The names of what is served, their variants, and which a request means that names none."""
 
     def __init__(self, default: str, base: str, variants: Mapping[str, Variant]) -> None:
         """`default` is `base` or one of its `variants`, which are kept by name."""
         self.default = default
-        self._base = base
         self._variants = dict(variants)
-
-    @property
-    def names(self) -> tuple[str, ...]:
+        self.names = tuple(dict.fromkeys([default, base, *variants]))
         """All names, the default first, then the base."""
-        return tuple(dict.fromkeys([self.default, self._base, *self._variants]))
+
+    @classmethod
+    def of_peers(cls, names: Sequence[str]) -> Models:
+        """Return the models of peers, `names` as they call them, the default first."""
+        models = cls(names[0], names[0], {})
+        models.names = tuple(dict.fromkeys(names))
+        return models
 
     def dress(self, request: Request) -> Request:
         """Return `request` as the base model shall see it.
@@ -36,7 +39,8 @@ class Models:
         Raises:
             ModelNotFound: it names another model.
         """
-        name = self.default if request.model is None else request.model.removesuffix(_LATEST)
+        asked = self.default if request.model is None else request.model
+        name = asked if asked in self.names else asked.removesuffix(_LATEST)
         if name not in self.names:
             raise ModelNotFound(str(request.model), self.names)
         variant = self._variants.get(name)

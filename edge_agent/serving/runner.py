@@ -70,7 +70,7 @@ class Run:
 
     ticket: Ticket
     was_inside: bool = False
-    """The engine had taken it, so deltas of it may be out."""
+    """The engine or a peer had taken it, so deltas of it may be out."""
     is_cancelled: bool = False
     _scope: asyncio.Timeout | None = None
 
@@ -156,7 +156,7 @@ class Runner:
             async with run.cancellable(), aclosing(self._backend.stream(request)) as stream:
                 async for event in stream:
                     events.append(event)
-                    if isinstance(event, Accepted):
+                    if isinstance(event, Accepted) and not run.was_inside:
                         await self._enter(run)
                     if deltas and isinstance(event, Delta):
                         deltas.push(event.text)
@@ -212,7 +212,7 @@ class Runner:
         name = job.request.id
         if isinstance(outcome, Failed):
             return envelope.error(name, seq=num_deltas, attempt=job.attempt, failed=outcome)
-        model = job.request.model or self._config.model
+        model = job.request.model or self._config.default_model
         body = envelope.result(
             name, seq=num_deltas, attempt=job.attempt, model=model, answer=outcome
         )

@@ -5,7 +5,15 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from edge_agent.errors import Draining, EngineCrashed, Loading, Overloaded
+from edge_agent.errors import (
+    Draining,
+    EngineCrashed,
+    Loading,
+    Overloaded,
+    PeerFailed,
+    Pressure,
+    Unavailable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -13,8 +21,10 @@ if TYPE_CHECKING:
     from edge_agent.messages import Failed
     from edge_agent.serving.job import Ticket
 
-# These say "not now" about the engine, nothing about the request.
-_NOT_NOW = {Draining.code, Loading.code, Overloaded.code}
+# These say "not now" about the engine and the peers, nothing about the request.
+_NOT_NOW = {
+    error.code for error in (Draining, Loading, Overloaded, PeerFailed, Pressure, Unavailable)
+}
 # A crashed engine is back within seconds; asking costs two small writes, so we ask often enough.
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 5.0

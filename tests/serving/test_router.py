@@ -5,87 +5,39 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from edge_agent.messages import (
-    Accepted,
-    Delta,
-    Done,
-    Event,
-    Events,
-    Failed,
-    FinishReason,
-    Message,
-    Request,
-    Role,
-    Timings,
-    Usage,
+from edge_agent.messages import Delta
+from tests.serving.house import (
+    ACCEPTED,
+    DONE,
+    HERE,
+    RULES,
+    TYPED,
+    ScriptedBackend,
+    Site,
+    codes,
+    events_of,
+    request,
 )
-from edge_agent.serving.models import Models
-from edge_agent.serving.router import Router
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-ACCEPTED = Accepted(prompt_tokens=7)
-DONE = Done(
-    finish_reason=FinishReason.STOP,
-    usage=Usage(prompt_tokens=7, completion_tokens=2),
-    timings=Timings(queue_s=0.0, prefill_s=1.0, decode_s=3.0),
-)
-TINY = Models("tiny", "tiny", {})
-TYPED = "what somebody typed"
-
-
-class ScriptedBackend:
-    """Yields its script; an exception in it is raised, None waits for good."""
-
-    def __init__(self, *script: Event | Exception | None) -> None:
-        self._script = script
-        self.asked: list[Request] = []
-        self.is_asked = asyncio.Event()
-        self.closed = 0
-
-    async def stream(self, request: Request) -> Events:
-        self.asked.append(request)
-        self.is_asked.set()
-        try:
-            for step in self._script:
-                if step is None:
-                    await asyncio.Event().wait()
-                elif isinstance(step, Exception):
-                    raise step
-                else:
-                    yield step
-        finally:
-            self.closed += 1
-
-
-def request(
-    *, model: str | None = None, deadline_s: float | None = None, request_id: str = "r"
-) -> Request:
-    message = Message(role=Role.USER, content=TYPED)
-    return Request(id=request_id, messages=(message,), model=model, deadline_s=deadline_s)
+    from edge_agent.messages import Event
+    from edge_agent.serving.router import Router
 
 
 def router(backend: ScriptedBackend, *, slots: int = 1, queue_requests: int = 1) -> Router:
-    return Router(backend, models=TINY, slots=slots, queue_requests=queue_requests)
-
-
-async def events_of(door: Router, asked: Request) -> list[Event]:
-    async with aclosing(door.stream(asked)) as events:
-        return [event async for event in events]
-
-
-def codes(events: Sequence[Event]) -> list[str | None]:
-    return [event.code if isinstance(event, Failed) else None for event in events]
+    rules = replace(RULES, slots=slots, queue_requests=queue_requests)
+    return Site(backend, rules=rules).router
 
 
 async def test_what_the_engine_says_passes_unchanged() -> None:
-    script = (ACCEPTED, Delta("a"), Delta("b"), DONE)
-    assert await events_of(router(ScriptedBackend(*script)), request()) == list(script)
+    answer = (Delta("a"), Delta("b"), DONE)
+    backend = ScriptedBackend(ACCEPTED, *answer)
+    assert await events_of(router(backend), request()) == [HERE, *answer]
 
 
 @pytest.mark.parametrize("name", [None, "tiny", "tiny:latest"])
@@ -124,7 +76,7 @@ async def test_a_stream_that_breaks_off_ends_in_internal(
 
 async def test_nothing_comes_after_the_end() -> None:
     backend = ScriptedBackend(ACCEPTED, DONE, Delta("late"), DONE)
-    assert await events_of(router(backend), request()) == [ACCEPTED, DONE]
+    assert await events_of(router(backend), request()) == [HERE, DONE]
     assert backend.closed == 1
 
 
@@ -144,9 +96,9 @@ async def test_a_deadline_in_mid_answer_is_exceeded() -> None:
 async def test_a_slow_reader_meets_its_deadline_and_no_exception() -> None:
     clock = [100.0]
     backend = ScriptedBackend(ACCEPTED, None)
-    door = Router(backend, models=TINY, slots=1, queue_requests=1, clock=lambda: clock[0])
+    door = Site(backend, clock=lambda: clock[0]).router
     async with aclosing(door.stream(request(deadline_s=5.0))) as events:
-        assert await anext(events) == ACCEPTED
+        assert await anext(events) == HERE
         clock[0] += 3600.0  # it went for lunch
         assert codes([await anext(events)]) == ["deadline_exceeded"]
 
@@ -155,7 +107,7 @@ async def test_a_reader_that_leaves_stops_the_engine_and_frees_its_place() -> No
     backend = ScriptedBackend(ACCEPTED, Delta("tick"), None)
     door = router(backend)
     async with aclosing(door.stream(request())) as events:
-        assert await anext(events) == ACCEPTED
+        assert await anext(events) == HERE
         assert door.open_requests == 1
     assert backend.closed == 1
     assert door.open_requests == 0
@@ -177,7 +129,7 @@ async def test_more_than_slots_and_queue_are_told_when_to_come_back() -> None:
     door = router(backend, slots=1, queue_requests=2)
     inside = [door.stream(request(request_id=f"r{i}")) for i in range(3)]
     for stream in inside:
-        assert await anext(stream) == ACCEPTED
+        assert await anext(stream) == HERE
 
     refused = await events_of(door, request(request_id="r3"))
     assert codes(refused) == ["overloaded"]
@@ -185,7 +137,7 @@ async def test_more_than_slots_and_queue_are_told_when_to_come_back() -> None:
 
     await inside[0].aclose()
     async with aclosing(door.stream(request(request_id="r4"))) as events:
-        assert await anext(events) == ACCEPTED
+        assert await anext(events) == HERE
     for stream in inside:
         await stream.aclose()
 
@@ -194,16 +146,21 @@ async def test_the_time_to_come_back_follows_the_measured_pace() -> None:
     backend = ScriptedBackend(ACCEPTED, DONE)  # 4 s of work each
     door = router(backend, slots=1, queue_requests=10)
     await events_of(door, request())
-    stuck = Router(backend, models=TINY, slots=1, queue_requests=10)
-    stuck._pace_s = door._pace_s
-    stuck.open_requests = 11
-    assert getattr((await events_of(stuck, request()))[0], "retry_after_s", None) == 20.0
+    backend.then(ACCEPTED, None)
+    inside = [door.stream(request(request_id=f"r{i}")) for i in range(11)]
+    for stream in inside:
+        assert await anext(stream) == HERE
+    assert getattr((await events_of(door, request()))[0], "retry_after_s", None) == 20.0
+    assert door.expected_wait_s() == 44.0
+    assert door.expected_wait_s(0) == 0.0
+    for stream in inside:
+        await stream.aclose()
 
 
 async def test_draining_refuses_the_new_and_waits_for_the_old() -> None:
     door = router(ScriptedBackend(ACCEPTED, DONE))
     old = door.stream(request())
-    assert await anext(old) == ACCEPTED
+    assert await anext(old) == HERE
     door.drain()
     empty = asyncio.create_task(door.wait_empty())
 
@@ -222,7 +179,7 @@ async def test_one_line_tells_of_a_request_and_never_its_text(
     await events_of(router(ScriptedBackend(ACCEPTED, Delta("x"), DONE)), request())
     [line] = [record.getMessage() for record in caplog.records]
     assert line.startswith(
-        "request done id=r by=local reason=stop prompt_tokens=7 new_tokens=2 ttft_ms="
+        "request done id=r by=local why=local reason=stop prompt_tokens=7 new_tokens=2 ttft_ms="
     )
     assert TYPED not in line
 
@@ -235,6 +192,6 @@ async def test_the_line_names_a_reader_that_left_and_a_refusal(
         await anext(events)
     await events_of(router(ScriptedBackend()), request(model="other"))
     assert [record.getMessage().split(" prompt_tokens")[0] for record in caplog.records] == [
-        "request done id=r by=local reason=left",
-        "request done id=r by=- reason=model_not_found",
+        "request done id=r by=local why=local reason=left",
+        "request done id=r by=- why=- reason=model_not_found",
     ]

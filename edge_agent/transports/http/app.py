@@ -13,6 +13,7 @@ from aiohttp import web
 from edge_agent.config import Config
 from edge_agent.errors import EdgeError, Forbidden, Internal, Unauthorized, Unsupported
 from edge_agent.messages import Failed
+from edge_agent.ops.health import LOCAL
 from edge_agent.serving.router import Backend
 from edge_agent.transports.http.failures import failure
 from edge_agent.transports.http.origin import OriginRule
@@ -31,15 +32,17 @@ logger = logging.getLogger(__name__)
 CONFIG = web.AppKey("config", Config)
 BACKEND: web.AppKey[Backend] = web.AppKey("backend", Backend)
 HEALTH: web.AppKey[Callable[[], Health]] = web.AppKey("health")
+METRICS: web.AppKey[Callable[[], bytes]] = web.AppKey("metrics")
 KEYS: web.AppKey[ApiKeys | None] = web.AppKey("keys")
 ORIGINS = web.AppKey("origins", OriginRule)
 
 REQUEST_ID = web.RequestKey("request_id", str)
 SHOWN_ID = web.RequestKey("shown_id", str)
 SERVED_BY = web.RequestKey("served_by", str)
+REASON = web.RequestKey("reason", str)
 
 # Paths that answer without a key; they tell no details to those who have none.
-OPEN_PATHS = frozenset({"/", "/health"})
+OPEN_PATHS = frozenset({"/", "/health", "/ready"})
 # A client's id goes into logs and headers: plain, and short enough to leave room for ours.
 _SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _LOGGED_PATH_CHARS = 100
@@ -59,7 +62,11 @@ _HTTP_CODES = {
 
 
 def build_app(
-    config: Config, backend: Backend, health: Callable[[], Health], keys: ApiKeys | None
+    config: Config,
+    backend: Backend,
+    health: Callable[[], Health],
+    metrics: Callable[[], bytes],
+    keys: ApiKeys | None,
 ) -> web.Application:
     """Return the application without routes; `ORIGINS` is set once the addresses are bound."""
     app = web.Application(
@@ -68,6 +75,7 @@ def build_app(
     app[CONFIG] = config
     app[BACKEND] = backend
     app[HEALTH] = health
+    app[METRICS] = metrics
     app[KEYS] = keys
     app.on_response_prepare.append(_sign)
     return app
@@ -138,7 +146,9 @@ def json_response(body: dict[str, object], *, status: int = 200) -> web.Response
 async def _sign(http: web.Request, response: web.StreamResponse) -> None:
     """Put on every answer whose it is."""
     response.headers["X-Request-Id"] = http.get(SHOWN_ID, "")
-    response.headers["X-Edge-Served-By"] = http.get(SERVED_BY, "local")
+    response.headers["X-Edge-Served-By"] = http.get(SERVED_BY, LOCAL)
+    if REASON in http:
+        response.headers["X-Edge-Reason"] = http[REASON]
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Server"] = "edge-agent"
 

@@ -31,6 +31,7 @@ STATUS: dict[str, int] = {
     "request_timeout": HTTPStatus.REQUEST_TIMEOUT,
     "idempotency_conflict": HTTPStatus.CONFLICT,
     "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "insufficient_memory": HTTPStatus.BAD_REQUEST,
     "poison": HTTPStatus.UNPROCESSABLE_ENTITY,
     "header_too_large": HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     "cancelled": CLIENT_CLOSED_REQUEST,

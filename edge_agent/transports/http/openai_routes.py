@@ -14,23 +14,23 @@ from edge_agent.dialects.openai_answer import (
     model_body,
 )
 from edge_agent.errors import ModelNotFound
-from edge_agent.messages import Accepted, Failed, fold
+from edge_agent.messages import Failed, fold
 from edge_agent.transports.http.app import (
     BACKEND,
     CONFIG,
     HEALTH,
     REQUEST_ID,
-    SERVED_BY,
     json_response,
 )
 from edge_agent.transports.http.failures import failure
+from edge_agent.transports.http.provenance import as_sent, note
 from edge_agent.transports.http.receive import json_body
 from edge_agent.transports.http.streaming import server_sent_events
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from edge_agent.messages import Event, Events
+    from edge_agent.messages import Events
     from edge_agent.ops.health import Served
 
 _DEFAULT_TAG = ":latest"
@@ -46,28 +46,24 @@ def add_openai_routes(app: web.Application) -> None:
 async def _chat_completions(http: web.Request) -> web.StreamResponse:
     body = await json_body(http)
     call = parse_chat(body, request_id=http[REQUEST_ID], limits=http.app[CONFIG].limits)
+    request = as_sent(http, call.request)
     head = Head(
         id=f"chatcmpl-{http[REQUEST_ID]}",
         created=int(time.time()),
-        model=call.request.model or http.app[HEALTH]().model,
+        model=request.model or http.app[HEALTH]().model,
     )
-    async with aclosing(http.app[BACKEND].stream(call.request)) as events:
-        # Until the first event everything can still be refused with a status.
-        first = await anext(events)
-        if isinstance(first, Failed):
-            return failure(http.path, first)
-        if isinstance(first, Accepted):
-            http[SERVED_BY] = first.served_by
-        if not call.request.stream:
-            return await _whole(http, head, first, events)
+    async with aclosing(http.app[BACKEND].stream(request)) as events:
+        if not request.stream:
+            return await _whole(http, head, events)
         chunks = Chunks(head, include_usage=call.include_usage)
-        return await server_sent_events(http, first, events, chunks.bodies)
+        return await server_sent_events(http, events, chunks.bodies)
 
 
-async def _whole(http: web.Request, head: Head, first: Event, events: Events) -> web.Response:
-    outcome = fold([first, *[event async for event in events]])
+async def _whole(http: web.Request, head: Head, events: Events) -> web.Response:
+    outcome = fold([event async for event in events])
     if isinstance(outcome, Failed):
         return failure(http.path, outcome)
+    note(http, outcome)
     return json_response(completion_body(head, outcome))
 
 

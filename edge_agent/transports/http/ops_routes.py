@@ -9,8 +9,8 @@ import msgspec
 from aiohttp import web
 
 from edge_agent.dialects import slm
-from edge_agent.ops.health import State
-from edge_agent.transports.http.app import HEALTH, has_key, json_response
+from edge_agent.ops.metrics import METRICS_TYPE
+from edge_agent.transports.http.app import HEALTH, METRICS, has_key, json_response
 
 if TYPE_CHECKING:
     from edge_agent.ops.health import Health
@@ -20,6 +20,8 @@ _ENDPOINTS = {
     "models": "/v1/models",
     "reasoning": "/reasoning",
     "health": "/health",
+    "ready": "/ready",
+    "metrics": "/metrics",
 }
 
 
@@ -27,6 +29,8 @@ def add_ops_routes(app: web.Application) -> None:
     """Put these routes into `app`."""
     app.router.add_get("/", _root)
     app.router.add_get("/health", _health)
+    app.router.add_get("/ready", _ready)
+    app.router.add_get("/metrics", _metrics)
 
 
 async def _root(http: web.Request) -> web.Response:
@@ -43,14 +47,31 @@ async def _root(http: web.Request) -> web.Response:
 
 
 async def _health(http: web.Request) -> web.Response:
-    """Say whether a request can be answered: 200 when it can, else 503."""
+    """Say whether a request can be answered, here or by a peer: 200 when it can, else 503."""
     health = http.app[HEALTH]()
-    ready = health.state is State.READY
-    body: dict[str, object] = {"status": "healthy" if ready else "model_not_loaded"}
+    body: dict[str, object] = {"status": "healthy" if health.answers else "model_not_loaded"}
     if has_key(http):
         body |= _details(health)
-    status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-    return json_response(body, status=status)
+    return json_response(body, status=_status(bool(health.answers)))
+
+
+async def _ready(http: web.Request) -> web.Response:
+    """Say whether a request that comes now would be taken, and by whom; else why not."""
+    health = http.app[HEALTH]()
+    body: dict[str, object] = {"status": "ready" if health.ready else "unavailable"}
+    if has_key(http):
+        body |= {"by": health.ready, "reasons": health.obstacles}
+    return json_response(body, status=_status(bool(health.ready)))
+
+
+async def _metrics(http: web.Request) -> web.Response:
+    """Tell everything that is counted, in Prometheus' text format."""
+    text = http.app[METRICS]()
+    return web.Response(body=text, headers={"Content-Type": METRICS_TYPE})
+
+
+def _status(is_well: bool) -> HTTPStatus:  # noqa: FBT001  # it says itself
+    return HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE
 
 
 def _details(health: Health) -> dict[str, object]:

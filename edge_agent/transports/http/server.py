@@ -37,10 +37,17 @@ _BACKLOG = 128
 class HttpServer:
     """Serves HTTP on every configured address."""
 
-    def __init__(self, config: Config, router: Backend, health: Callable[[], Health]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        router: Backend,
+        health: Callable[[], Health],
+        metrics: Callable[[], bytes],
+    ) -> None:
         self._config = config
         self._backend = router
         self._health = health
+        self._metrics = metrics
         self._runner: web.AppRunner | None = None
         self._servers: list[asyncio.Server] = []
 
@@ -61,7 +68,7 @@ class HttpServer:
         http = self._config.http
         addresses = [parse(text) for text in http.listen]
         keys = load_keys(http.api_key_file) if http.api_key_file else None
-        app = build_app(self._config, self._backend, self._health, keys)
+        app = build_app(self._config, self._backend, self._health, self._metrics, keys)
         for add_routes in (add_openai_routes, add_slm_routes, add_ops_routes):
             add_routes(app)
         app[ORIGINS] = self._origin_rule(addresses)

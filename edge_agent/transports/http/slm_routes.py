@@ -14,10 +14,10 @@ from edge_agent.transports.http.app import (
     CONFIG,
     HEALTH,
     REQUEST_ID,
-    SERVED_BY,
     json_response,
 )
 from edge_agent.transports.http.failures import failure
+from edge_agent.transports.http.provenance import as_sent, note
 from edge_agent.transports.http.receive import json_body
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ async def _reasoning(http: web.Request) -> web.Response:
     if request.stream:
         problem = "is not offered here; POST /v1/chat/completions streams"
         raise Unsupported(problem, param="stream")
-    async with aclosing(http.app[BACKEND].stream(request)) as events:
+    async with aclosing(http.app[BACKEND].stream(as_sent(http, request))) as events:
         outcome = fold([event async for event in events])
     if isinstance(outcome, Failed):
         return failure(http.path, outcome)
-    http[SERVED_BY] = outcome.served_by
+    note(http, outcome)
     return json_response(
         slm.answer_body(
             outcome,

@@ -103,7 +103,8 @@ class Intake:
         if taken.is_done:
             return []  # its result is on the way, again
         ticket = taken.ticket
-        body = envelope.accepted(ticket.id, attempt=ticket.attempt, position=before)
+        eta_s = self._jobs.expected_wait_s(before)
+        body = envelope.accepted(ticket.id, attempt=ticket.attempt, position=before, eta_s=eta_s)
         return [Outgoing(address=Address.decode(taken.address), body=body)]
 
     async def _cancel(self, message: Incoming) -> None:

@@ -14,6 +14,7 @@ from msgspec import structs
 
 from edge_agent.dialects.envelope import CONTENT_TYPE, Envelope, open_envelope
 from edge_agent.errors import EdgeError, Forbidden, InvalidRequest, TooLarge
+from edge_agent.messages import Policy
 from edge_agent.serving.job import Draft
 from edge_agent.transports.mqtt.wire import Address
 
@@ -56,7 +57,9 @@ def read_request(
         source=SOURCE,
         key=_key(message, envelope, address),
         payload_sha=hashlib.sha256(message.payload).digest(),
-        request=structs.replace(request, deadline_s=deadline_s),
+        request=structs.replace(
+            request, deadline_s=deadline_s, policy=request.policy or _usual_policy(config)
+        ),
         address=address.encode(),
         deadline_s=deadline_s,
         correlation=address.correlation,
@@ -113,6 +116,10 @@ def _key(message: Incoming, envelope: Envelope, address: Address) -> bytes | Non
         receiver = message.response_topic or envelope.reply_to or ""
         return b"c" + address.correlation + b"\0" + receiver.encode()
     return None
+
+
+def _usual_policy(config: Config) -> Policy | None:
+    return None if config.mqtt.policy is None else Policy(config.mqtt.policy)
 
 
 def _deadline_s(expiry_s: int | None, wanted_s: float | None, config: Config) -> float:

@@ -41,6 +41,7 @@ HEALTH = Health(
     jobs_open=0,
     durability="full",
     mqtt="off",
+    answers=("local",),
 )
 
 
@@ -105,7 +106,9 @@ async def serving(
     backend: ScriptedBackend | None = None, *, health: Health = HEALTH, **http: Any
 ) -> AsyncIterator[Site]:
     """Serve `backend` for the length of the block."""
-    server = HttpServer(config(**http), backend or ScriptedBackend(), lambda: health)
+    server = HttpServer(
+        config(**http), backend or ScriptedBackend(), lambda: health, lambda: b"counted 1\n"
+    )
     await server.start()
     try:
         async with aiohttp.ClientSession() as session:

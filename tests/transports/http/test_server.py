@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from itertools import product
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -29,7 +30,7 @@ def key_file(tmp_path: Path) -> str:
 
 async def test_several_addresses_serve_at_once() -> None:
     async with serving(listen=["127.0.0.1:0", "[::1]:0", "localhost:0"]) as site:
-        server = HttpServer(config(listen=[]), ScriptedBackend(), lambda: HEALTH)
+        server = HttpServer(config(listen=[]), ScriptedBackend(), lambda: HEALTH, bytes)
         assert server.addresses == ()
         answer = await site.get("/health")
         assert answer.status == 200
@@ -43,7 +44,9 @@ async def test_ipv6_answers() -> None:
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", ":0"])  # refused here
 async def test_an_address_beyond_loopback_needs_a_key(listen: str) -> None:
-    server = HttpServer(config(listen=["127.0.0.1:0", listen]), ScriptedBackend(), lambda: HEALTH)
+    server = HttpServer(
+        config(listen=["127.0.0.1:0", listen]), ScriptedBackend(), lambda: HEALTH, bytes
+    )
     with pytest.raises(ConfigError, match=r"http\.listen.*http\.api_key_file"):
         await server.start()
     assert server.addresses == ()
@@ -54,6 +57,7 @@ async def test_with_a_key_such_an_address_is_served(key_file: str) -> None:
         config(listen=["0.0.0.0:0"], api_key_file=key_file),  # guarded by the key
         ScriptedBackend(),
         lambda: HEALTH,
+        bytes,
     )
     try:
         await server.start()
@@ -66,7 +70,10 @@ async def test_a_taken_address_is_named() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         server = HttpServer(
-            config(listen=["127.0.0.1:0", f"127.0.0.1:{port}"]), ScriptedBackend(), lambda: HEALTH
+            config(listen=["127.0.0.1:0", f"127.0.0.1:{port}"]),
+            ScriptedBackend(),
+            lambda: HEALTH,
+            bytes,
         )
         with pytest.raises(ConfigError, match=f"cannot bind 127.0.0.1:{port}"):
             await server.start()
@@ -80,12 +87,12 @@ async def test_after_close_nobody_is_served() -> None:
 
 
 async def test_health_tells_whether_a_request_can_be_answered() -> None:
-    for state in State:
-        health = msgspec.structs.replace(HEALTH, state=state)
+    for state, answers in product(State, ((), ("local",), ("attic",))):
+        health = msgspec.structs.replace(HEALTH, state=state, answers=answers)
         async with serving(health=health) as site:
             answer = await site.get("/health")
             body = await answer.json()
-        ready = state is State.READY
+        ready = bool(answers)
         assert answer.status == (200 if ready else 503)
         assert body["status"] == ("healthy" if ready else "model_not_loaded")
         assert body["model"] == "tiny"

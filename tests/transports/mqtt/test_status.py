@@ -24,7 +24,7 @@ def health(**more: Any) -> Health:
         "detail": "",
         "version": "1.2.3",
         "model": CONFIG.model,
-        "models": (Served(name=CONFIG.model, created=0, context_tokens=2048),),
+        "models": (Served(name=CONFIG.default_model, created=0, context_tokens=2048),),
         "uptime_s": 1.0,
         "slots": 4,
         "running": 0,

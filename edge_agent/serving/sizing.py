@@ -1,0 +1,110 @@
+"""Tells from the text of a request what it will need, without a tokenizer. Arithmetic only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from edge_agent.messages import Policy
+from edge_agent.serving.admission import Need
+
+if TYPE_CHECKING:
+    from edge_agent.messages import Request
+
+# English runs at 4 to 5 bytes a token with the vocabularies in use, code and most other languages
+# at 3 or 4: an estimate that errs on the side of more tokens.
+BYTES_PER_TOKEN = 3
+# Role, separators and the like, in every template we know.
+TOKENS_PER_MESSAGE = 4
+# Answers without a limit mostly end by themselves; few are longer. Those are the guard's matter: to
+# keep the whole context free for each would leave most of the memory unused.
+LEAST_ANSWER_TOKENS = 512
+
+
+class Budget(Protocol):
+    """What memory a request of a model takes."""
+
+    def needed_bytes(self, *, prompt_tokens: int, answer_tokens: int) -> int:
+        """Return the most bytes that a request takes which ends after `answer_tokens`."""
+        ...
+
+    def most_tokens(self, free_bytes: int) -> int:
+        """Return how many tokens of prompt and answer fit into `free_bytes`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """What is known of a prompt before it is tokenized."""
+
+    prompt_bytes: int
+    least_tokens: int
+    likely_tokens: int
+
+
+def size_of(request: Request, *, longest_token_bytes: int | None) -> Size:
+    """Return the size of the prompt of `request`: messages, calls and tools.
+
+    No token stands for more than `longest_token_bytes`; None if that is not known.
+    """
+    texts = sum(
+        len(message.content.encode("utf-8", "surrogatepass"))
+        + sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
+        for message in request.messages
+    )
+    # Templates write definitions in ways of their own: they count for the estimate alone.
+    tools = len(msgspec.json.encode(request.tools)) if request.tools else 0
+    contents = sum(
+        len(message.content.encode("utf-8", "surrogatepass")) for message in request.messages
+    )
+    return Size(
+        prompt_bytes=texts + tools,
+        least_tokens=contents // longest_token_bytes if longest_token_bytes else 0,
+        likely_tokens=(texts + tools) // BYTES_PER_TOKEN
+        + TOKENS_PER_MESSAGE * len(request.messages),
+    )
+
+
+class Sizes:
+    """Sizes up requests for the model that is served, as far as it is known."""
+
+    def __init__(self) -> None:
+        self._budget: Budget | None = None
+        self._context_tokens: int | None = None
+        self._most_bytes: int | None = None
+        self.longest_token_bytes: int | None = None
+
+    def know(
+        self, budget: Budget | None, context_tokens: int | None, most_bytes: int | None
+    ) -> None:
+        """Learn of the model: what its requests take, and all of them together may."""
+        self._budget = budget
+        self._context_tokens = context_tokens
+        self._most_bytes = most_bytes
+
+    def need(self, request: Request) -> Need:
+        """Return what `request` asks for."""
+        size = size_of(request, longest_token_bytes=self.longest_token_bytes)
+        need = Need(
+            prompt_bytes=size.prompt_bytes,
+            least_tokens=size.least_tokens,
+            likely_tokens=size.likely_tokens,
+            needed_bytes=None,
+            policy=request.policy or Policy.LOCAL,
+        )
+        budget, context = self._budget, self._context_tokens
+        if budget is None or context is None:
+            return need
+        prompt_tokens = min(size.likely_tokens, context)
+        answer = LEAST_ANSWER_TOKENS if request.max_tokens is None else request.max_tokens
+        answer_tokens = min(answer, max(1, context - prompt_tokens))
+        return replace(
+            need,
+            needed_bytes=budget.needed_bytes(
+                prompt_tokens=prompt_tokens, answer_tokens=answer_tokens
+            ),
+            prompt_memory_bytes=budget.needed_bytes(prompt_tokens=prompt_tokens, answer_tokens=1),
+            fits_tokens=budget.most_tokens(self._most_bytes or 0),
+        )

@@ -1,0 +1,87 @@
+"""Acts on the level of memory, and tells the router how the engine and memory are.
+
+SOFT: nothing new begins here (the router sees the level). HARD: the newest running request of the
+lowest priority gives way. CRITICAL: the engine ends, and comes back when the level has fallen.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from edge_agent.guard.reading import ENTER_SHARE, Level, mark_bytes
+from edge_agent.serving.admission import House
+
+if TYPE_CHECKING:
+    from edge_agent.guard.watch import Watch
+    from edge_agent.serving.ledger import Ledger
+    from edge_agent.worker.standing import Standing
+    from edge_agent.worker.supervisor import Supervisor
+
+logger = logging.getLogger(__name__)
+
+# Who gives way is told to come back when the level can have fallen, but not in an instant.
+LEAST_RETRY_S = 5.0
+
+
+class Steward:
+    """Stands between the guard and the engine."""
+
+    def __init__(
+        self, watch: Watch, supervisor: Supervisor, standing: Standing, ledger: Ledger
+    ) -> None:
+        """Listen to `watch` from now on."""
+        self._watch = watch
+        self._supervisor = supervisor
+        self._standing = standing
+        self._ledger = ledger
+        self._is_holding = False
+        self.context_tokens: int | None = None
+        self.engine_bytes = 0
+        """What the engine takes before any request, mapped weights apart."""
+        watch.subscribe(self._act)
+        supervisor.on_oom = self._struck
+
+    def look(self) -> House:
+        """Return how the house is at this moment."""
+        room_bytes = self._watch.room_bytes
+        if room_bytes is not None:
+            room_bytes = max(0, room_bytes - self._ledger.promised_bytes)
+        return House(
+            state=self._standing.state,
+            detail=self._standing.detail,
+            level=self._watch.level,
+            room_bytes=room_bytes,
+            most_bytes=self.most_bytes,
+            context_tokens=self.context_tokens,
+        )
+
+    @property
+    def most_bytes(self) -> int | None:
+        """What all requests together may take when nothing else runs on this machine."""
+        memory = self._watch.memory
+        if memory is None:
+            return None
+        mark = mark_bytes(memory, ENTER_SHARE[Level.SOFT])
+        return max(0, memory.total_bytes - mark - self.engine_bytes)
+
+    def _act(self, level: Level) -> None:
+        if level is Level.CRITICAL:
+            self._is_holding = True
+            self._supervisor.hold(self._why(), retry_after_s=self._retry_after_s)
+        elif self._is_holding:
+            self._is_holding = False
+            self._supervisor.release()
+        elif level is Level.HARD:
+            given = self._supervisor.preempt(self._why(), retry_after_s=self._retry_after_s)
+            logger.info("requests gave way for memory count=%d", given)
+
+    def _struck(self, _how: str) -> None:
+        self._watch.engine_killed()
+
+    def _why(self) -> str:
+        return f"memory is {self._watch.level.name.lower()}: {self._watch.reason}"
+
+    @property
+    def _retry_after_s(self) -> float:
+        return max(LEAST_RETRY_S, self._watch.retry_after_s)
