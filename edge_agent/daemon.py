@@ -178,7 +178,9 @@ class Daemon:
             self._router,
             expected_wait_s=self._router.expected_wait_s,
         )
-        self._http = HttpServer(config, self._router, self.health, self._metrics.render)
+        self._http = HttpServer(
+            config, self._router, self.health, self._metrics.render, self._supervisor
+        )
         self._mqtt = MqttClient(config, self._jobs, self.health)
 
     def health(self) -> Health:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.dialects.body import Fields, deadline_s, policy, priority, seed, stop_strings
+from edge_agent.dialects.keep_alive import keep_alive_s
 from edge_agent.dialects.openai import MOST_TEMPERATURE
 from edge_agent.dialects.usage import usage_body
 from edge_agent.errors import InvalidRequest
@@ -57,6 +58,7 @@ def parse_reasoning(body: dict[str, Any], *, request_id: str, limits: Limits) ->
         deadline_s=deadline_s(fields, limits),
         policy=policy(fields),
         priority=priority(fields),
+        keep_alive_s=keep_alive_s(fields),
     )
 
 

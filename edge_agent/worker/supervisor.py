@@ -399,7 +399,7 @@ class Supervisor:
     def _refuse_when_vain(self) -> None:
         if self._stay.is_held:
             raise Pressure(self._stay.why, self._stay.retry_after_s or LEAST_RETRY_S)
-        if self._standing.state is State.FAILED:
+        if self._standing.state in {State.FAILED, State.RELAY}:
             raise Loading(self._standing.detail, FAILED_WAIT_S)
 
     def _retry_s(self) -> float:

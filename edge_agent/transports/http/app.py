@@ -43,6 +43,8 @@ REASON = web.RequestKey("reason", str)
 
 # Paths that answer without a key; they tell no details to those who have none.
 OPEN_PATHS = frozenset({"/", "/health", "/ready"})
+# Paths that want keys of their own, and see to that themselves.
+ADMIN_PATHS = frozenset({"/admin/load", "/admin/unload"})
 # A client's id goes into logs and headers: plain, and short enough to leave room for ours.
 _SANE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _LOGGED_PATH_CHARS = 100
@@ -126,7 +128,7 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         raise Forbidden(_FOREIGN_HOST)
     if not origins.origin_is_ours(request.headers.get("Origin"), host):
         raise Forbidden(_FOREIGN_PAGE)
-    if request.path not in OPEN_PATHS and not has_key(request):
+    if request.path not in OPEN_PATHS | ADMIN_PATHS and not has_key(request):
         raise Unauthorized
     if request.headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
         raise Unsupported(_COMPRESSED, "Content-Encoding")

@@ -31,13 +31,15 @@ class ApiKeys:
         return any(matches) and scheme.lower() == _SCHEME
 
 
-def load_keys(path: str) -> ApiKeys:
+def load_keys(path: str, setting: str) -> ApiKeys:
     """Read keys from `path`, one per line; empty lines and those that begin with `#` are none.
+
+    `setting` is the key of the configuration that names the file.
 
     Raises:
         ConfigError: the file cannot be read, holds no key, or one that is too short.
     """
-    where = f"http.api_key_file {path}"
+    where = f"{setting} {path}"
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as exc:

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from edge_agent.errors import ConfigError
 from edge_agent.transports.http.address import Address, is_loopback, parse
+from edge_agent.transports.http.admin_routes import add_admin_routes
 from edge_agent.transports.http.app import ORIGINS, build_app
 from edge_agent.transports.http.auth import load_keys
 from edge_agent.transports.http.openai_routes import add_openai_routes
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from edge_agent.config import Config
     from edge_agent.ops.health import Health
     from edge_agent.serving.router import Backend
+    from edge_agent.transports.http.admin_routes import Operable
+    from edge_agent.transports.http.auth import ApiKeys
 
 logger = logging.getLogger(__name__)
 
@@ -43,11 +46,13 @@ class HttpServer:
         router: Backend,
         health: Callable[[], Health],
         metrics: Callable[[], bytes],
+        engine: Operable,
     ) -> None:
         self._config = config
         self._backend = router
         self._health = health
         self._metrics = metrics
+        self._engine = engine
         self._runner: web.AppRunner | None = None
         self._servers: list[asyncio.Server] = []
 
@@ -67,10 +72,12 @@ class HttpServer:
         """
         http = self._config.http
         addresses = [parse(text) for text in http.listen]
-        keys = load_keys(http.api_key_file) if http.api_key_file else None
+        keys = _keys(http.api_key_file, "http.api_key_file")
         app = build_app(self._config, self._backend, self._health, self._metrics, keys)
         for add_routes in (add_openai_routes, add_slm_routes, add_ops_routes):
             add_routes(app)
+        admin_keys = _keys(http.admin_key_file, "http.admin_key_file")
+        add_admin_routes(app, self._engine, admin_keys)
         app[ORIGINS] = self._origin_rule(addresses)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=SHUTDOWN_LIMIT_S)
         await runner.setup()
@@ -135,3 +142,7 @@ class HttpServer:
             own_hosts=frozenset(names | {socket.gethostname(), self._config.node}),
             allowed_hosts=frozenset(self._config.http.allowed_hosts),
         )
+
+
+def _keys(path: str | None, setting: str) -> ApiKeys | None:
+    return load_keys(path, setting) if path else None

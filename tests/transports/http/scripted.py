@@ -45,6 +45,25 @@ HEALTH = Health(
 )
 
 
+class Engine:
+    """Is loaded and unloaded, and remembers it; an unload can take as long as it is told to."""
+
+    def __init__(self, trouble: Exception | None = None, *, is_busy: bool = False) -> None:
+        self._trouble = trouble
+        self._is_busy = is_busy
+        self.orders: list[str] = []
+
+    async def load(self) -> None:
+        if self._trouble:
+            raise self._trouble
+        self.orders.append("load")
+
+    async def unload(self, reason: str) -> None:
+        self.orders.append(f"unload: {reason}")
+        if self._is_busy:
+            await asyncio.Event().wait()
+
+
 class ScriptedBackend:
     """Answers every request with the same events; can hold one back until it is told to go."""
 
@@ -103,11 +122,19 @@ def config(**http: Any) -> Config:
 
 @asynccontextmanager
 async def serving(
-    backend: ScriptedBackend | None = None, *, health: Health = HEALTH, **http: Any
+    backend: ScriptedBackend | None = None,
+    *,
+    health: Health = HEALTH,
+    engine: Engine | None = None,
+    **http: Any,
 ) -> AsyncIterator[Site]:
     """Serve `backend` for the length of the block."""
     server = HttpServer(
-        config(**http), backend or ScriptedBackend(), lambda: health, lambda: b"counted 1\n"
+        config(**http),
+        backend or ScriptedBackend(),
+        lambda: health,
+        lambda: b"counted 1\n",
+        engine or Engine(),
     )
     await server.start()
     try:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FIRST = "first-key-0123456789"
 SECOND = "second-key-0123456789"
+SETTING = "http.api_key_file"
 
 
 @pytest.mark.parametrize("header", [f"Bearer {FIRST}", f"bearer {SECOND}", f"Bearer  {FIRST} "])
@@ -36,7 +37,7 @@ def test_a_key_file_may_hold_comments_and_empty_lines(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     path.write_text(f"# the kitchen\n{FIRST}\n\n  {SECOND}  \n")
 
-    keys = load_keys(str(path))
+    keys = load_keys(str(path), SETTING)
 
     assert keys.accept(f"Bearer {FIRST}")
     assert keys.accept(f"Bearer {SECOND}")
@@ -48,12 +49,12 @@ def test_a_key_file_without_usable_keys_is_refused(tmp_path: Path, content: byte
     path = tmp_path / "keys"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"http\.api_key_file"):
-        load_keys(str(path))
+        load_keys(str(path), SETTING)
 
 
 def test_a_missing_key_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"http\.api_key_file"):
-        load_keys(str(tmp_path / "none"))
+        load_keys(str(tmp_path / "none"), SETTING)
 
 
 def test_keys_are_compared_in_constant_time_only() -> None:

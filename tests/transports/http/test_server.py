@@ -13,7 +13,7 @@ import pytest
 from edge_agent.errors import ConfigError
 from edge_agent.ops.health import State
 from edge_agent.transports.http.server import HttpServer
-from tests.transports.http.scripted import HEALTH, HI, ScriptedBackend, config, serving
+from tests.transports.http.scripted import HEALTH, HI, Engine, ScriptedBackend, config, serving
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ def key_file(tmp_path: Path) -> str:
 
 async def test_several_addresses_serve_at_once() -> None:
     async with serving(listen=["127.0.0.1:0", "[::1]:0", "localhost:0"]) as site:
-        server = HttpServer(config(listen=[]), ScriptedBackend(), lambda: HEALTH, bytes)
+        server = HttpServer(config(listen=[]), ScriptedBackend(), lambda: HEALTH, bytes, Engine())
         assert server.addresses == ()
         answer = await site.get("/health")
         assert answer.status == 200
@@ -45,7 +45,7 @@ async def test_ipv6_answers() -> None:
 @pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", ":0"])  # refused here
 async def test_an_address_beyond_loopback_needs_a_key(listen: str) -> None:
     server = HttpServer(
-        config(listen=["127.0.0.1:0", listen]), ScriptedBackend(), lambda: HEALTH, bytes
+        config(listen=["127.0.0.1:0", listen]), ScriptedBackend(), lambda: HEALTH, bytes, Engine()
     )
     with pytest.raises(ConfigError, match=r"http\.listen.*http\.api_key_file"):
         await server.start()
@@ -58,6 +58,7 @@ async def test_with_a_key_such_an_address_is_served(key_file: str) -> None:
         ScriptedBackend(),
         lambda: HEALTH,
         bytes,
+        Engine(),
     )
     try:
         await server.start()
@@ -74,6 +75,7 @@ async def test_a_taken_address_is_named() -> None:
             ScriptedBackend(),
             lambda: HEALTH,
             bytes,
+            Engine(),
         )
         with pytest.raises(ConfigError, match=f"cannot bind 127.0.0.1:{port}"):
             await server.start()
