@@ -121,6 +121,11 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     its first call. `policy` None means: as configured. `keep_alive_s` is how long the model stays
     loaded afterwards: 0 not at all, negative for ever, None as configured. `hops` counts the
     edge_agents that the request came through before this one.
+
+    `logprobs` is how many of the likeliest tokens are told beside each chosen one, None for no
+    log-probabilities at all. `logit_bias` is added to the logits of those token ids. The first
+    `min_tokens` tokens end nothing, neither by themselves nor by a stop string in their text.
+    `ignore_eos` writes on past the model's own end tokens; `stop_token_ids` are further ones.
     """
 
     id: str
@@ -138,6 +143,11 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: Priority = Priority.NORMAL
     keep_alive_s: float | None = None
     hops: int = 0
+    logprobs: int | None = None
+    logit_bias: dict[int, float] = {}
+    min_tokens: int = 0
+    ignore_eos: bool = False
+    stop_token_ids: tuple[int, ...] = ()
 
 
 class FinishReason(StrEnum):
@@ -181,19 +191,40 @@ class Accepted(Struct, frozen=True, kw_only=True, tag="accepted"):
     reason: str = ""
 
 
-class Delta(Struct, frozen=True, tag="delta"):
-    """The next piece of text, whole characters only; joined in order the pieces are the answer."""
+class TokenLogprob(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A token and its natural log-probability; `top` are the likeliest tokens in its place.
+
+    `data` are the bytes it adds to the text, which need not be whole characters: in `text` those
+    that are not are U+FFFD. A control token adds none, its `data` is None and `text` its name.
+    """
 
     text: str
+    logprob: float
+    data: bytes | None = None
+    top: tuple[TokenLogprob, ...] = ()
+
+
+class Delta(Struct, frozen=True, omit_defaults=True, tag="delta"):
+    """The next piece of text, whole characters only; joined in order the pieces are the answer.
+
+    `logprobs`, if they were asked for, are those of the tokens that begin in this piece. A piece
+    without text has those of tokens that show none: in a call, a stop string, or an end token.
+    """
+
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class Done(Struct, frozen=True, kw_only=True, tag="done"):
-    """The answer is complete. `stop` is the stop string that ended it, if one did."""
+    """The answer is complete.
+
+    `stop` is the stop string, or the token of the request's `stop_token_ids`, that ended it.
+    """
 
     finish_reason: FinishReason
     usage: Usage
     timings: Timings
-    stop: str | None = None
+    stop: str | int | None = None
 
 
 class Failed(Struct, frozen=True, kw_only=True, tag="failed"):
@@ -226,13 +257,17 @@ Events = AsyncGenerator[Event, None]  # not AsyncIterator: its reader must be ab
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """A whole answer: the fold of an event stream that ended in `Done`."""
+    """A whole answer: the fold of an event stream that ended in `Done`.
+
+    `logprobs` are those of all its tokens, empty if nobody asked.
+    """
 
     text: str
     done: Done
     tool_calls: tuple[ToolCall, ...] = ()
     served_by: str = "local"
     reason: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 def fold(events: Iterable[Event]) -> Answer | Failed:
@@ -243,6 +278,7 @@ def fold(events: Iterable[Event]) -> Answer | Failed:
     """
     pieces: list[str] = []
     calls: list[ToolCall] = []
+    logprobs: list[TokenLogprob] = []
     served_by, reason = "local", ""
     for event in events:
         match event:
@@ -250,6 +286,7 @@ def fold(events: Iterable[Event]) -> Answer | Failed:
                 served_by, reason = event.served_by, event.reason
             case Delta():
                 pieces.append(event.text)
+                logprobs += event.logprobs
             case ToolCall():
                 calls.append(event)
             case Done():
@@ -259,6 +296,7 @@ def fold(events: Iterable[Event]) -> Answer | Failed:
                     tool_calls=tuple(calls),
                     served_by=served_by,
                     reason=reason,
+                    logprobs=tuple(logprobs),
                 )
             case Failed():
                 return event

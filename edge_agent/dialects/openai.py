@@ -21,6 +21,12 @@ from edge_agent.dialects.body import (
     seed,
     stop_strings,
 )
+from edge_agent.dialects.openai_tokens import (
+    read_bias,
+    read_logprobs,
+    read_min_tokens,
+    read_stop_ids,
+)
 from edge_agent.dialects.openai_tools import read_calls, read_choice, read_tools
 from edge_agent.errors import InvalidRequest, TooLarge, Unsupported
 from edge_agent.messages import Message, Request, Role, Sampling, ToolCall
@@ -51,6 +57,8 @@ _PARTS_NOT_OFFERED = ("image_url", "input_audio", "file", "video_url", "audio_ur
 _NOT_OFFERED: dict[str, Callable[[object], bool]] = {
     "audio": lambda _: False,
     "add_generation_prompt": lambda value: value is True,
+    "allowed_token_ids": lambda _: False,
+    "bad_words": lambda value: value == [],
     "best_of": lambda value: value == 1,
     "chat_template": lambda _: False,
     "continue_final_message": lambda value: value is False,
@@ -62,19 +70,15 @@ _NOT_OFFERED: dict[str, Callable[[object], bool]] = {
     "guided_grammar": lambda _: False,
     "guided_json": lambda _: False,
     "guided_regex": lambda _: False,
-    "ignore_eos": lambda value: value is False,
     "images": lambda value: value == [],
     "include_stop_str_in_output": lambda value: value is False,
-    "logit_bias": lambda value: value == {},
-    "logprobs": lambda value: value is False,
-    "min_tokens": lambda value: value == 0,
+    "logprob_token_ids": lambda value: value == [],
     "modalities": lambda value: value == ["text"],
     "prompt_logprobs": lambda _: False,
+    "return_tokens_as_token_ids": lambda value: value is False,
     "skip_special_tokens": lambda value: value is True,
-    "stop_token_ids": lambda value: value == [],
     "structured_outputs": lambda _: False,
     "suffix": lambda value: value == "",
-    "top_logprobs": lambda _: False,
     "truncate_prompt_tokens": lambda _: False,
     "use_beam_search": lambda value: value is False,
     "web_search_options": lambda _: False,
@@ -101,12 +105,13 @@ def parse_chat(body: dict[str, Any], *, request_id: str, limits: Limits) -> Chat
     stream = fields.flag("stream") or False
     tools = read_tools(fields, limits)
     fields.text("user")
+    max_tokens = _max_tokens(fields, limits)
     request = Request(
         id=request_id,
         model=fields.text("model", most_chars=limits.max_model_chars),
         messages=messages,
         sampling=_sampling(fields),
-        max_tokens=_max_tokens(fields, limits),
+        max_tokens=max_tokens,
         stop=stop_strings(fields, limits),
         stream=stream,
         deadline_s=deadline_s(fields, limits),
@@ -115,6 +120,11 @@ def parse_chat(body: dict[str, Any], *, request_id: str, limits: Limits) -> Chat
         parallel_tool_calls=fields.flag("parallel_tool_calls") is not False,
         policy=policy(fields),
         priority=priority(fields),
+        logprobs=read_logprobs(fields),
+        logit_bias=read_bias(fields),
+        min_tokens=read_min_tokens(fields, limits, max_tokens=max_tokens),
+        ignore_eos=fields.flag("ignore_eos") or False,
+        stop_token_ids=read_stop_ids(fields),
     )
     return ChatCall(request=request, include_usage=_include_usage(fields, stream=stream))
 

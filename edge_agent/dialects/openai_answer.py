@@ -7,9 +7,10 @@ from typing import Any
 from msgspec import Struct
 
 from edge_agent import __version__
+from edge_agent.dialects.openai_tokens import logprobs_body
 from edge_agent.dialects.openai_tools import call_body
 from edge_agent.dialects.usage import metrics_body, usage_body
-from edge_agent.messages import Accepted, Answer, Delta, Done, Event, Failed, ToolCall
+from edge_agent.messages import Accepted, Answer, Delta, Done, Event, Failed, TokenLogprob, ToolCall
 
 SYSTEM_FINGERPRINT = f"edge-agent-{__version__}"
 # What follows the last chunk of a stream; clients stop reading here.
@@ -52,7 +53,7 @@ def completion_body(head: Head, answer: Answer) -> dict[str, Any]:
     choice = {
         "index": 0,
         "message": message,
-        "logprobs": None,
+        "logprobs": logprobs_body(answer.logprobs),
         "finish_reason": answer.done.finish_reason.value,
         "stop_reason": answer.done.stop,
     }
@@ -78,7 +79,7 @@ class Chunks:
             case Accepted():
                 return [_chunk(self._head, {"role": "assistant", "content": ""})]
             case Delta():
-                return [_chunk(self._head, {"content": event.text})]
+                return [_chunk(self._head, {"content": event.text}, logprobs=event.logprobs)]
             case ToolCall():
                 call = {"index": self._num_calls, **call_body(event)}
                 self._num_calls += 1
@@ -129,12 +130,17 @@ def _envelope(head: Head, kind: str) -> dict[str, Any]:
 
 
 def _chunk(
-    head: Head, delta: dict[str, Any], *, finish_reason: str | None = None, stop: str | None = None
+    head: Head,
+    delta: dict[str, Any],
+    *,
+    logprobs: tuple[TokenLogprob, ...] = (),
+    finish_reason: str | None = None,
+    stop: str | int | None = None,
 ) -> dict[str, Any]:
     choice: dict[str, Any] = {
         "index": 0,
         "delta": delta,
-        "logprobs": None,
+        "logprobs": logprobs_body(logprobs),
         "finish_reason": finish_reason,
     }
     if finish_reason is not None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from edge_agent.engine.logprobs import Unsaid
 from edge_agent.engine.sampler import Picker
 from edge_agent.messages import Delta, Done, FinishReason, Timings, ToolCall, Usage
 from edge_agent.text.answer_text import AnswerText
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
-    from edge_agent.engine.sampler import Logits
-    from edge_agent.messages import Event, Sampling
+    from edge_agent.engine.adjustments import Late, Logits
+    from edge_agent.engine.logprobs import Asked
+    from edge_agent.messages import Event, Sampling, TokenLogprob
     from edge_agent.text.answer_text import Offer
+    from edge_agent.text.tool_calls import Piece
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,12 @@ class Prepared:
     """With the defaults of the model's package filled in."""
     offer: Offer | None = None
     """The tools that the answer may call."""
+    own_stop_ids: Collection[int] = ()
+    """Those of `stop_ids` that the request names."""
+    late: Late | None = None
+    """What may not be chosen at first; stop strings do not end the answer before either."""
+    bias: Mapping[int, float] = field(default_factory=dict)
+    logprobs: Asked | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,8 +76,15 @@ class RunningAnswer:
         """Tokens that the slot's KV cache holds."""
         self._prepared = prepared
         self._generated: list[int] = []
-        self._picker = Picker(prepared.sampling, prompt=prepared.prompt, vocab=vocab)
+        self._picker = Picker(
+            prepared.sampling,
+            prompt=prepared.prompt,
+            vocab=vocab,
+            bias=prepared.bias,
+            late=prepared.late,
+        )
         self._text = AnswerText(stop=prepared.stop, offer=prepared.offer)
+        self._unsaid = Unsaid(prepared.logprobs) if prepared.logprobs else None
 
     @property
     def prompt_left(self) -> int:
@@ -88,24 +104,57 @@ class RunningAnswer:
 
     def pick(self, logits: Logits) -> int:
         """Choose the next token from logits float32 [vocab], which may be changed in place."""
-        return self._picker.pick(logits)
+        if self._unsaid is None:
+            return self._picker.pick(logits)
+        raw = logits.copy()
+        token = self._picker.pick(logits)
+        self._unsaid.note(token, raw, first_char=self._text.num_chars)
+        return token
 
     def commit(self, token: int, data: bytes, *, now_s: float) -> list[Event]:
         """Add a chosen token with its text bytes; return what to tell, `Done` if it is the last."""
         self.clock.first_token_s = self.clock.first_token_s or now_s
         self._generated.append(token)
         is_stop = token in self._prepared.stop_ids
-        pieces = [] if is_stop else self._text.feed(token, data)
+        pieces = [] if is_stop else self._text.feed(token, data, may_stop=self._may_stop)
         is_stop = is_stop or self._text.is_enough
         is_over = is_stop or len(self._generated) >= self._prepared.max_tokens
         if is_over:
             pieces += self._text.finish()
-        told: list[Event] = [
-            piece if isinstance(piece, ToolCall) else Delta(piece) for piece in pieces
-        ]
+        told = self._told(pieces, self._logprobs(is_over=is_over))
         if is_over:
             told.append(self._done(FinishReason.STOP if is_stop else FinishReason.LENGTH, now_s))
         return told
+
+    @property
+    def _may_stop(self) -> bool:
+        """Whether a stop string may end in the last token."""
+        late = self._prepared.late
+        return late is None or len(self._generated) > late.min_tokens
+
+    def _logprobs(self, *, is_over: bool) -> tuple[TokenLogprob, ...]:
+        """Return the log-probabilities of which the text is told now, or never."""
+        if self._unsaid is None:
+            return ()
+        return self._unsaid.rest() if is_over else self._unsaid.due(self._text.num_settled)
+
+    def _told(self, pieces: list[Piece], logprobs: tuple[TokenLogprob, ...]) -> list[Event]:
+        """Return the events of `pieces`; the first text, or else an empty one, has `logprobs`."""
+        if logprobs and not any(isinstance(piece, str) for piece in pieces):
+            pieces = ["", *pieces]
+        told: list[Event] = []
+        for piece in pieces:
+            if isinstance(piece, ToolCall):
+                told.append(piece)
+            else:
+                told.append(Delta(piece, logprobs))
+                logprobs = ()
+        return told
+
+    def _stop(self) -> str | int | None:
+        """Return what ended the answer, if it is something that the request names."""
+        token = self._generated[-1]
+        return token if token in self._prepared.own_stop_ids else self._text.stopped_by
 
     def _done(self, reason: FinishReason, now_s: float) -> Done:
         if reason is FinishReason.STOP and self._text.num_calls:
@@ -114,4 +163,4 @@ class RunningAnswer:
             prompt_tokens=len(self._prepared.prompt), completion_tokens=len(self._generated)
         )
         timings = self.clock.timings(now_s)
-        return Done(finish_reason=reason, usage=usage, timings=timings, stop=self._text.stopped_by)
+        return Done(finish_reason=reason, usage=usage, timings=timings, stop=self._stop())

@@ -1,6 +1,6 @@
 """Chooses the next token from a row of logits. All options are settled before the decode loop.
 
-The order is vLLM's: penalties, temperature, top-k, top-p, min-p, then a draw from what is left.
+The order is vLLM's: adjustments, temperature, top-k, top-p, min-p, then a draw from what is left.
 The draw is Gumbel-max: every token of the vocabulary gets its own noise from the request's own
 Philox stream, and the highest sum wins. What runs beside a seeded request cannot change its noise,
 and the last digits of logits, which depend on how many rows a kernel computes, change the winner
@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edge_agent.engine.adjustments import adjustments
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from edge_agent.engine.adjustments import Late, Logits
     from edge_agent.messages import Sampling
 
-    Logits = NDArray[np.float32]
-    """float32 [vocab]; pickers may write to it."""
     Pick = Callable[[Logits], int]
     Candidates = tuple[NDArray[np.intp], NDArray[np.float64]]
     """Token ids and their weights (not normalised), the heaviest first if sorted."""
@@ -37,19 +38,29 @@ _WEIGHTLESS = 2.3e-308
 
 
 class Picker:
-    """Chooses tokens for one answer and remembers them for the penalties."""
+    """Chooses tokens for one answer and remembers them for what depends on them."""
 
-    def __init__(self, sampling: Sampling, *, prompt: Sequence[int], vocab: int) -> None:
-        self._penalties = _penalties(sampling, prompt=prompt, vocab=vocab)
+    def __init__(
+        self,
+        sampling: Sampling,
+        *,
+        prompt: Sequence[int],
+        vocab: int,
+        bias: Mapping[int, float] | None = None,
+        late: Late | None = None,
+    ) -> None:
+        self._adjustments = adjustments(
+            sampling, prompt=prompt, vocab=vocab, bias=bias or {}, late=late
+        )
         self._pick = _make_pick(sampling)
 
     def pick(self, logits: Logits) -> int:
         """Return the next token's id; `logits` float32 [vocab] may be changed in place."""
-        for penalty in self._penalties:
-            penalty.apply(logits)
+        for adjustment in self._adjustments:
+            adjustment.apply(logits)
         token = self._pick(logits)
-        for penalty in self._penalties:
-            penalty.count(token)
+        for adjustment in self._adjustments:
+            adjustment.count(token)
         return token
 
 
@@ -126,73 +137,3 @@ def _until_mass(
         if len(ids) == len(weights) or float(ranked.sum()) >= top_p * total:
             return ids, ranked, total
         count *= 8
-
-
-class _Seen:
-    """Tokens seen so far, each once, with how often."""
-
-    def __init__(self, vocab: int, tokens: Sequence[int] = ()) -> None:
-        self._counts = np.zeros(vocab, np.int32)
-        np.add.at(self._counts, np.asarray(tokens, np.int64), 1)
-        self.ids = np.flatnonzero(self._counts)
-
-    def add(self, token: int) -> None:
-        if self._counts[token] == 0:
-            self.ids = np.append(self.ids, token)
-        self._counts[token] += 1
-
-    @property
-    def counts(self) -> NDArray[np.int32]:
-        counts: NDArray[np.int32] = self._counts[self.ids]
-        return counts
-
-
-class _Repetition:
-    """Divides positive and multiplies negative logits of all tokens seen, prompt included.
-
-    Source: Keskar et al. 2019 (CTRL), as Hugging Face and vLLM apply it.
-    """
-
-    def __init__(self, penalty: float, seen: _Seen) -> None:
-        self._penalty = np.float32(penalty)
-        self._seen = seen
-
-    def apply(self, logits: Logits) -> None:
-        ids = self._seen.ids
-        values = logits[ids]
-        logits[ids] = np.where(values > 0, values / self._penalty, values * self._penalty)
-
-    def count(self, token: int) -> None:
-        self._seen.add(token)
-
-
-class _Additive:
-    """Subtracts `presence` once and `frequency` per occurrence, for tokens of the answer.
-
-    Source: OpenAI's API reference for presence_penalty and frequency_penalty.
-    """
-
-    def __init__(self, presence: float, frequency: float, seen: _Seen) -> None:
-        self._presence = np.float32(presence)
-        self._frequency = np.float32(frequency)
-        self._seen = seen
-
-    def apply(self, logits: Logits) -> None:
-        seen = self._seen
-        logits[seen.ids] -= self._presence + self._frequency * seen.counts.astype(np.float32)
-
-    def count(self, token: int) -> None:
-        self._seen.add(token)
-
-
-def _penalties(
-    sampling: Sampling, *, prompt: Sequence[int], vocab: int
-) -> list[_Repetition | _Additive]:
-    penalties: list[_Repetition | _Additive] = []
-    repetition = sampling.repetition_penalty or 1.0
-    if repetition != 1:
-        penalties.append(_Repetition(repetition, _Seen(vocab, prompt)))
-    presence, frequency = sampling.presence_penalty or 0.0, sampling.frequency_penalty or 0.0
-    if presence or frequency:
-        penalties.append(_Additive(presence, frequency, _Seen(vocab)))
-    return penalties

@@ -50,16 +50,30 @@ class AnswerText:
         return self._stream.stopped_by
 
     @property
+    def num_chars(self) -> int:
+        """Characters read so far; the opening of a call is not counted."""
+        return self._stream.num_chars
+
+    @property
+    def num_settled(self) -> int:
+        """How many of them are held back no longer: told as text, taken into a call, or dropped."""
+        num_held = self._stream.num_held + (self._reader.num_held if self._reader else 0)
+        return max(self._stream.num_chars - num_held, 0)
+
+    @property
     def is_enough(self) -> bool:
         """Whether the answer is to end, by a stop string or with its only call."""
         is_only = self._offer is not None and not self._offer.many
         return self.stopped_by is not None or (is_only and self.num_calls > 0)
 
-    def feed(self, token: int, data: bytes) -> list[Piece]:
-        """Take the next token with its text bytes; return what became certain, in order."""
+    def feed(self, token: int, data: bytes, *, may_stop: bool = True) -> list[Piece]:
+        """Take the next token with its text bytes; return what became certain, in order.
+
+        Without `may_stop` no stop string can end in this token.
+        """
         if self._offer:
             data = self._offer.tags.get(token, data)
-        text = self._stream.feed(data)
+        text = self._stream.feed(data, may_stop=may_stop)
         if self._reader is None:
             return [text] if text else []
         opened, self._opened = self._opened, []

@@ -77,6 +77,11 @@ class ToolCallReader:
         self._drops_space = False
         """A call was the last thing; the white space after it is nobody's."""
 
+    @property
+    def num_held(self) -> int:
+        """Characters that are held back."""
+        return len(self._held)
+
     def feed(self, text: str) -> list[Piece]:
         """Take the next piece of the answer; return what became certain, calls and text in order.
 

@@ -7,6 +7,7 @@ changes the answer.
 from __future__ import annotations
 
 from enum import StrEnum
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from edge_agent.messages import ToolMode
@@ -46,18 +47,37 @@ def lacks(flavour: Flavour, request: Request) -> str | None:
     needs = {
         Flavour.OLLAMA: _beyond_ollama,
         Flavour.OPENAI: _beyond_openai,
-        Flavour.VLLM: _nothing,
+        Flavour.VLLM: _beyond_vllm,
         Flavour.LLAMA_CPP: _beyond_llama_cpp,
         Flavour.EDGE_AGENT: _beyond_edge_agent,
     }
-    return next(needs[flavour](request), None)
+    return next(chain(_of_this_model(request), needs[flavour](request)), None)
 
 
-def _nothing(_: Request) -> Iterator[str]:
+def _of_this_model(request: Request) -> Iterator[str]:
+    """Yield what speaks of the tokens of the model here; those of others have other ids."""
+    if request.logprobs is not None:
+        yield "is not asked for log-probabilities (logprobs)"
+    if request.logit_bias:
+        yield "may have other tokens (logit_bias)"
+    if request.stop_token_ids:
+        yield "may have other tokens (stop_token_ids)"
+
+
+def _beyond_vllm(_: Request) -> Iterator[str]:
     yield from ()
 
 
+def _of_vllm(request: Request) -> Iterator[str]:
+    """Yield what vLLM added to OpenAI's fields, and others but edge-agent did not take over."""
+    if request.min_tokens:
+        yield "is not known to take min_tokens"
+    if request.ignore_eos:
+        yield "is not known to take ignore_eos"
+
+
 def _beyond_ollama(request: Request) -> Iterator[str]:
+    yield from _of_vllm(request)
     if not request.tools:
         return
     if request.tool_choice not in {ToolMode.AUTO, ToolMode.NONE}:
@@ -76,9 +96,11 @@ def _beyond_openai(request: Request) -> Iterator[str]:
     ):
         if value is not None and value != neutral:
             yield f"is not known to take {name}"
+    yield from _of_vllm(request)
 
 
 def _beyond_llama_cpp(request: Request) -> Iterator[str]:
+    yield from _of_vllm(request)
     if request.tools and not isinstance(request.tool_choice, ToolMode):
         yield "cannot be made to call one tool of several (tool_choice)"
 

@@ -38,6 +38,10 @@ def body(
         tree["max_tokens"] = request.max_tokens
     if request.stop:
         tree["stop"] = list(request.stop)
+    if request.min_tokens:
+        tree["min_tokens"] = request.min_tokens
+    if request.ignore_eos:
+        tree["ignore_eos"] = True
     if flavour is Flavour.EDGE_AGENT and left_s is not None:
         tree["deadline_s"] = left_s
     return tree

@@ -31,6 +31,11 @@ CASES: list[tuple[dict[str, Any], set[Flavour]]] = [
     ({"tools": TOOLS, "parallel_tool_calls": False}, ALL - {Flavour.OLLAMA}),
     ({"parallel_tool_calls": False}, ALL),
     ({"hops": 1}, ALL - {Flavour.EDGE_AGENT}),
+    ({"logprobs": 0}, set()),
+    ({"logit_bias": {5: 1.0}}, set()),
+    ({"stop_token_ids": (5,)}, set()),
+    ({"min_tokens": 1}, {Flavour.VLLM, Flavour.EDGE_AGENT}),
+    ({"ignore_eos": True}, {Flavour.VLLM, Flavour.EDGE_AGENT}),
 ]
 
 
