@@ -1,7 +1,8 @@
 """`edge-agent doctor`: can this machine run a model, which one, and with how long a context?
 
-Looks, adds up and says; changes nothing, needs neither a model nor a network. The exit status is 0
-if the model fits, 1 if it does not, 2 if this machine cannot run any.
+Looks, adds up and says; changes nothing, needs neither a model nor a network. Peers are asked how
+they are. The exit status is 0 if the model fits, 1 if it does not, 2 if this machine cannot run
+any; without a configured model, 0 if a peer answers, else 1.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from edge_agent import config
+from edge_agent.cli import doctor_peers
 from edge_agent.cli.config import read
 from edge_agent.errors import ModelError, ModelNotFound
 from edge_agent.modelstore import prepared
@@ -33,6 +35,7 @@ from edge_agent.modelstore.fit import (
 from edge_agent.modelstore.manifest import read_manifest
 from edge_agent.modelstore.store import ModelStore
 from edge_agent.ops.cores import usable_cores
+from edge_agent.ops.health import PeerHealth
 from edge_agent.ops.machine import Machine, look
 
 if TYPE_CHECKING:
@@ -87,8 +90,12 @@ class Report(Struct, frozen=True, kw_only=True):
     runtime: Runtime
     obstacles: tuple[str, ...]
     """Why this machine cannot run any model."""
-    model: str
+    model: str | None
+    """The one in question; None where peers answer everything."""
     candidates: tuple[Candidate, ...]
+    peers: tuple[PeerHealth, ...] = ()
+    helpers: tuple[str, ...] = ()
+    """Peers that answer, now, what the model here cannot."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -101,11 +108,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Look and print."""
-    report = examine(read(args), args.model)
+    settings = read(args)
+    report = examine(settings, args.model)
     if args.json:
         print(json.dumps(msgspec.to_builtins(report)))
     else:
-        print("\n".join(_lines(report)))
+        print("\n".join((*_lines(report), *_peer_lines(settings, report))))
     return report.status
 
 
@@ -114,25 +122,31 @@ def examine(settings: config.Config, model: str | None) -> Report:
 
     Raises:
         ModelNotFound: `model` is neither here nor has it a card with its dimensions.
+        ConfigError: the key file of a peer cannot be used.
     """
     home = config.home_dir()
     catalog = catalog_of(home)
-    model = catalog.base(model or settings.model)
+    named = model or settings.model
+    base = None if named is None else catalog.base(named)
     machine = look(home)
     runtime = try_runtime()
     candidates = tuple(_candidates(settings, machine, ModelStore(home), catalog))
-    asked = next((one for one in candidates if one.name == model), None)
-    if asked is None:
-        raise ModelNotFound(model, tuple(one.name for one in candidates))
+    asked = next((one for one in candidates if one.name == base), None)
+    if base is not None and asked is None:
+        raise ModelNotFound(base, tuple(one.name for one in candidates))
     obstacles = tuple(find_obstacles(machine, runtime))
+    peers = doctor_peers.probe(settings)
+    helpers = doctor_peers.helpers(settings, peers)
     return Report(
-        status=_status(obstacles, asked),
+        status=_status(obstacles, asked, helpers),
         machine=machine,
         cores=usable_cores(),
         runtime=runtime,
         obstacles=obstacles,
-        model=model,
+        model=base,
         candidates=candidates,
+        peers=peers,
+        helpers=helpers,
     )
 
 
@@ -171,7 +185,11 @@ def find_obstacles(machine: Machine, runtime: Runtime) -> Iterator[str]:
         yield "the system does not say how much memory is free (/proc/meminfo)"
 
 
-def _status(obstacles: tuple[str, ...], asked: Candidate) -> Status:
+def _status(
+    obstacles: tuple[str, ...], asked: Candidate | None, helpers: tuple[str, ...]
+) -> Status:
+    if asked is None:
+        return Status.FITS if helpers else Status.TOO_LARGE
     if obstacles:
         return Status.UNUSABLE
     return Status.FITS if asked.fit.verdict is not Verdict.TOO_LARGE else Status.TOO_LARGE
@@ -272,6 +290,12 @@ def _lines(report: Report) -> Iterator[str]:
     for candidate in report.candidates:
         yield ""
         yield from _candidate_lines(candidate, is_asked=candidate.name == report.model)
+
+
+def _peer_lines(settings: config.Config, report: Report) -> Iterator[str]:
+    if settings.peers:
+        yield ""
+        yield from doctor_peers.lines(settings, report.peers)
 
 
 def _memory(machine: Machine) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LOOK_S = 0.5
 # Numbers that only count go out less often than changes of state.
 COUNTS_S = 10.0
-_COUNTS = ("queue", "running")
+_COUNTS = ("queue", "running", "free_mb")
 
 Retained = dict[str, dict[str, Any]]
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from edge_agent.transports.mqtt.topics import Topics
 
 
+FREE_STEP_MB = 100
+FREE_STEP_BYTES = FREE_STEP_MB * 1_000_000
+
+
 class Presence(StrEnum):
     """Whether anyone will answer."""
 
@@ -29,13 +33,23 @@ class Presence(StrEnum):
 def status(
     presence: Presence, *, epoch: int, health: Health, problem: str | None
 ) -> dict[str, Any]:
-    """Return the status message; `epoch` tells a late will of an earlier life from ours."""
+    """Return the status message; `epoch` tells a late will of an earlier life from ours.
+
+    `free_mb` is told in coarse steps: it changes all the time, and a status is for changes.
+    """
+    memory = health.memory
+    free_bytes = memory.available_bytes if memory else None
     return {
         "state": presence,
         "epoch": epoch,
         "version": health.version,
         "model": health.model,
         "engine": health.state,
+        "ready": health.ready,
+        "pressure": memory.level if memory else None,
+        "reason": memory.reason if memory else None,
+        "free_mb": None if free_bytes is None else free_bytes // FREE_STEP_BYTES * FREE_STEP_MB,
+        "peers": {peer.name: peer.breaker for peer in health.peers},
         "queue": health.jobs_open,
         "running": health.running,
         "slots": health.slots,

@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 from edge_agent.config import Config, Mqtt
-from edge_agent.ops.health import Health, Served, State
+from edge_agent.ops.health import Health, PeerHealth, Served, State
+from edge_agent.ops.memory_health import MemoryHealth
 from edge_agent.transports.mqtt import status
 from edge_agent.transports.mqtt.session import _same_state
 from edge_agent.transports.mqtt.status import Presence
@@ -68,3 +69,34 @@ def test_counting_alone_is_no_new_state() -> None:
     assert not _same_state(told(durability="none"), told())
     assert not _same_state(told(state=State.RESTARTING), told())
     assert not _same_state(told(), None)
+
+
+MEMORY = MemoryHealth(
+    level="soft",
+    reason="700 MB available of 4000 MB by machine",
+    level_s=3.0,
+    available_bytes=712_345_678,
+    swift_bytes=500_000_000,
+    total_bytes=4_000_000_000,
+    bound="machine",
+    rss_anon_bytes=300_000_000,
+    rss_file_bytes=200_000_000,
+)
+ATTIC = PeerHealth(
+    name="attic", kind="ollama", zone="site", model="phi", breaker="closed", running=0
+)
+
+
+def test_the_status_says_who_answers_and_how_tight_memory_is() -> None:
+    told = status.status(
+        Presence.ONLINE,
+        epoch=7,
+        health=health(
+            memory=MEMORY, peers=(ATTIC,), answers=("local", "attic"), obstacles=("pressure",)
+        ),
+        problem=None,
+    )
+
+    assert (told["pressure"], told["reason"], told["free_mb"]) == ("soft", MEMORY.reason, 700)
+    assert told["peers"] == {"attic": "closed"}
+    assert told["ready"] == ("attic",)
