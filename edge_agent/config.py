@@ -151,6 +151,14 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Literal["fp32", "fp16", "int8"],
         Meta(description="the KV cache: fp16 takes half the memory of fp32, int8 a quarter"),
     ] = "fp32"
+    # Long system prompts, lists of tools and conversations are read once instead of every time.
+    prefix_bytes: Annotated[
+        str | Annotated[int, Meta(ge=0)],
+        Meta(
+            description="KV cache kept of ended requests, for prompts that begin alike: auto (as "
+            "much as one slot can fill), bytes, or text like 512MiB; 0: prompts share nothing"
+        ),
+    ] = "auto"
     # More than slots x 8 waiting would not be answered within a usual client's patience.
     queue_requests: Annotated[
         int, Meta(ge=1, le=10_000, description="requests that may wait for a slot")
@@ -173,6 +181,21 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Seconds, Meta(description="first wait before the engine is restarted, s; doubles")
     ] = 0.5
     restart_wait_limit_s: Annotated[Seconds, Meta(description="longest such wait, s")] = 60.0
+
+    def __post_init__(self) -> None:
+        """Check what no single constraint can.
+
+        Raises:
+            ValueError: a size cannot be read; it names the key.
+        """
+        _ = self.most_prefix_bytes
+
+    @property
+    def most_prefix_bytes(self) -> int | None:
+        """What kept prefixes may take, in bytes; None: as much as one slot."""
+        if self.prefix_bytes == "auto":
+            return None
+        return _bytes("engine.prefix_bytes", self.prefix_bytes)
 
 
 class Memory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

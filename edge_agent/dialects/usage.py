@@ -9,12 +9,12 @@ if TYPE_CHECKING:
 
 
 def usage_body(usage: Usage) -> dict[str, Any]:
-    """Return the `usage` object; `cached_tokens` are prompt tokens that were not computed again."""
+    """Return the `usage` object."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.total_tokens,
-        "prompt_tokens_details": {"cached_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
     }
 
 

@@ -16,6 +16,7 @@ from edge_agent.engine.batch import Row
 from edge_agent.engine.decoder import Decoder
 from edge_agent.engine.heap import give_back
 from edge_agent.engine.kv_cache import KvDtype
+from edge_agent.engine.prefix import Prefixes
 from edge_agent.engine.prepare import Preparer
 from edge_agent.engine.scheduler import SlotState, plan
 from edge_agent.errors import Cancelled, Overloaded
@@ -23,12 +24,13 @@ from edge_agent.messages import Accepted, Done, Failed
 from edge_agent.modelstore.manifest import read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from edge_agent.engine.answer import Prepared
+    from edge_agent.engine.prefix import Drop
     from edge_agent.engine.scheduler import Work
     from edge_agent.messages import Event, Request
 
@@ -49,11 +51,13 @@ class Engine:
         threads: int,
         queue_requests: int,
         kv_dtype: str = KvDtype.FP32,
+        prefix_bytes: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Load `package` with room for `slots` requests of at most `context` tokens each.
 
-        `kv_dtype` is a value of `KvDtype`.
+        `kv_dtype` is a value of `KvDtype`. Up to `prefix_bytes` of what ended requests leave in the
+        KV cache are kept for prompts that begin like them; None: as much as one request can fill.
 
         Raises:
             ModelError: the package cannot be loaded.
@@ -72,13 +76,22 @@ class Engine:
         self._holes = np.asarray(self._tokenizer.holes(manifest.shape.vocab), np.int64)
         # A row is checked with its padded chunk, so the caches reach one chunk past the context.
         tokens = self.context + chunk_tokens
+        # Besides those that run, as many keep what they hold: addresses cost nothing.
+        rows = slots if prefix_bytes == 0 else 2 * slots
         self._decoder = Decoder(
             package,
             manifest,
-            slots=slots,
+            slots=rows,
             tokens=tokens,
             threads=threads,
             kv_dtype=KvDtype(kv_dtype),
+        )
+        arena = self._decoder.arena
+        self._prefixes = Prefixes(
+            num_slots=rows,
+            most_tokens=self.context,
+            budget_bytes=arena.bytes_of(self.context) if prefix_bytes is None else prefix_bytes,
+            bytes_of=arena.bytes_of,
         )
         give_back()
         self._waiting: deque[tuple[Prepared, Clock]] = deque()
@@ -140,28 +153,61 @@ class Engine:
         """Compute one step; return the events it brought, those of one request in order."""
         told, self._told = self._told, []
         self._admit()
+        self._share()
         work = plan(self._slot_states(), chunk_tokens=self._chunk_tokens)
         if work:
-            logits = iter(self._decoder.forward([self._row(item) for item in work]))
+            rows = [self._row(item) for item in work]
+            logits = iter(self._decoder.forward(rows))
+            for row in rows:
+                self._prefixes.grow(row.slot, row.tokens)
             told.extend(self._commit(work, logits))
         return told
 
+    def shrink_prefixes(self, to_bytes: int) -> int:
+        """Keep prefixes of at most `to_bytes` from now on; return the bytes that this freed.
+
+        What was configured remains the most that is kept.
+        """
+        before = self._prefixes.kept_bytes
+        self._drop(self._prefixes.limit(to_bytes))
+        return before - self._prefixes.kept_bytes
+
     def close(self) -> None:
-        """Forget everything that runs or waits."""
+        """Forget everything that runs or waits, or is kept."""
         self._waiting.clear()
         for answer in list(self._running.values()):
             self._release(answer)
+        self.shrink_prefixes(0)
 
     def _admit(self) -> None:
-        """Give free slots, the lowest first, to those that wait longest."""
-        free = [slot for slot in range(self.slots) if slot not in self._running]
-        for slot in free[: len(self._waiting)]:
+        """Give slots to those that wait longest, to each the one that saves it most."""
+        while self._waiting and len(self._running) < self.slots:
             prepared, clock = self._waiting.popleft()
             clock.admitted_s = self._clock()
-            self._running[slot] = RunningAnswer(
-                prepared, slot=slot, vocab=self._decoder.vocab, arrival=self._arrivals, clock=clock
+            place = self._prefixes.place(
+                np.asarray(prepared.prompt, np.int32),
+                offset=self._offset(len(prepared.prompt) + prepared.max_tokens),
             )
+            if not place.is_clean:
+                self._decoder.arena.release(place.slot, keep_tokens=place.kept_tokens)
+            answer = RunningAnswer(
+                prepared,
+                slot=place.slot,
+                vocab=self._decoder.vocab,
+                arrival=self._arrivals,
+                clock=clock,
+            )
+            answer.take_over(place.kept_tokens)
+            self._running[place.slot] = answer
             self._arrivals += 1
+
+    def _share(self) -> None:
+        """Copy to prompts what other slots hold more of, also of requests that came together."""
+        for answer in self._running.values():
+            copy = self._prefixes.share(answer.slot) if answer.prompt_left else None
+            if copy:
+                self._decoder.arena.copy(copy.source, copy.target, start=copy.start, stop=copy.stop)
+                answer.take_over(copy.stop - copy.start)
 
     def _slot_states(self) -> list[SlotState]:
         return [
@@ -171,15 +217,21 @@ class Engine:
 
     def _row(self, item: Work) -> Row:
         answer = self._running[item.slot]
-        rope = self._decoder.rope
         return Row(
             slot=item.slot,
             past=answer.cached,
             tokens=answer.next_tokens(item.num_tokens),
             num_logits=int(item.num_tokens >= answer.prompt_left),
-            # The mode is fixed for life: a request that can grow long is long from its start.
-            position_offset=rope.long_offset if answer.total_tokens > rope.short_limit else 0,
+            position_offset=self._offset(answer.total_tokens),
         )
+
+    def _offset(self, total_tokens: int) -> int:
+        """Return where positions begin in the rope tables, for a request of so many tokens.
+
+        The mode is fixed for life: a request that can grow long is long from its start.
+        """
+        rope = self._decoder.rope
+        return rope.long_offset if total_tokens > rope.short_limit else 0
 
     def _commit(
         self, work: tuple[Work, ...], logits: Iterator[NDArray[np.float32]]
@@ -203,4 +255,8 @@ class Engine:
 
     def _release(self, answer: RunningAnswer) -> None:
         del self._running[answer.slot]
-        self._decoder.arena.release(answer.slot)
+        self._drop(self._prefixes.finish(answer.slot))
+
+    def _drop(self, drops: Iterable[Drop]) -> None:
+        for drop in drops:
+            self._decoder.arena.release(drop.slot, keep_tokens=drop.keep_tokens)

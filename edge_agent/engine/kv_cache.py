@@ -45,14 +45,16 @@ class KvDtype(StrEnum):
 
 
 def capacity_for(shape: Shape, *, tokens: int, dtype: DTypeLike) -> int:
-    """Return the least capacity >= `tokens` at which a slot is a whole number of pages."""
-    row_bytes = shape.kv_heads * shape.head_dim * np.dtype(dtype).itemsize
-    step = _PAGE_BYTES // math.gcd(_PAGE_BYTES, row_bytes)
+    """Return the least capacity >= `tokens` at which each head's strip is whole pages."""
+    step = _PAGE_BYTES // math.gcd(_PAGE_BYTES, shape.head_dim * np.dtype(dtype).itemsize)
     return -(-tokens // step) * step
 
 
 class KvArena:
-    """K and V of every layer and slot, each array shaped [slots, kv_heads, capacity, head_dim]."""
+    """K and V of every layer and slot, each array shaped [slots, kv_heads, capacity, head_dim].
+
+    The part [capacity, head_dim] of one head in one slot is a strip.
+    """
 
     def __init__(self, shape: Shape, *, slots: int, capacity: int, dtype: DTypeLike) -> None:
         """Reserve addresses for all of it; memory comes with the tokens.
@@ -63,17 +65,45 @@ class KvArena:
         dimensions = (slots, shape.kv_heads, capacity, shape.head_dim)
         self.slots = slots
         self.capacity = capacity
-        self._slot_bytes = math.prod(dimensions[1:]) * np.dtype(dtype).itemsize
+        self._row_bytes = shape.head_dim * np.dtype(dtype).itemsize
+        self._strip_bytes = capacity * self._row_bytes
+        self._kv_heads = shape.kv_heads
+        self._slot_bytes = shape.kv_heads * self._strip_bytes
         self._maps = [_map(self._slot_bytes * slots) for _ in range(2 * shape.layers)]
         arrays = [np.frombuffer(m, dtype=dtype).reshape(dimensions) for m in self._maps]
         self.layers: list[tuple[NDArray[Any], NDArray[Any]]] = list(
             zip(arrays[::2], arrays[1::2], strict=True)
         )
 
-    def release(self, slot: int) -> None:
-        """Give the pages of `slot` back; it reads as zeros afterwards."""
+    def bytes_of(self, tokens: int) -> int:
+        """Return the memory that the first `tokens` of a slot take: whole pages of every strip."""
+        return len(self._maps) * self._kv_heads * self._used_bytes(tokens)
+
+    def copy(self, source: int, target: int, *, start: int, stop: int) -> None:
+        """Make the tokens [start, stop) of slot `target` those of slot `source`."""
+        for sides in self.layers:
+            for array in sides:
+                array[target, :, start:stop] = array[source, :, start:stop]
+
+    def release(self, slot: int, *, keep_tokens: int = 0) -> None:
+        """Give the pages of `slot` back, but those of its first `keep_tokens`.
+
+        What was given back reads as zeros afterwards.
+        """
+        start = slot * self._slot_bytes
+        if keep_tokens == 0:
+            strips = [(start, self._slot_bytes)]
+        else:
+            kept = self._used_bytes(keep_tokens)
+            ends = range(start + kept, start + self._slot_bytes, self._strip_bytes)
+            strips = [(end, self._strip_bytes - kept) for end in ends]
         for mapping in self._maps:
-            mapping.madvise(mmap.MADV_DONTNEED, slot * self._slot_bytes, self._slot_bytes)
+            for first, size_bytes in strips:
+                mapping.madvise(mmap.MADV_DONTNEED, first, size_bytes)
+
+    def _used_bytes(self, tokens: int) -> int:
+        """Return the bytes of a strip's pages that `tokens` tokens touch."""
+        return -(-tokens * self._row_bytes // _PAGE_BYTES) * _PAGE_BYTES
 
 
 def _map(size_bytes: int) -> mmap.mmap:

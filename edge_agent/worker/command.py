@@ -29,5 +29,7 @@ def engine_command(config: Config, package: Path) -> list[str]:
         "log-level": config.daemon.log_level,
         "log-format": config.daemon.log_format,
     }
+    if engine.most_prefix_bytes is not None:
+        options["prefix-bytes"] = engine.most_prefix_bytes
     arguments = [f"--{name}={value}" for name, value in options.items()]
     return [sys.executable, "-m", "edge_agent.worker.host", *arguments]

@@ -210,6 +210,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("link-fd", "slots", "context", "chunk-tokens", "threads", "queue-requests"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--kv-dtype", default="fp32")
+    parser.add_argument("--prefix-bytes", type=int)
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--log-format", choices=("text", "json"), default="text")
     args = parser.parse_args(argv)
@@ -227,6 +228,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             chunk_tokens=args.chunk_tokens,
             threads=args.threads,
             kv_dtype=args.kv_dtype,
+            prefix_bytes=args.prefix_bytes,
             queue_requests=args.queue_requests,
         )
 
