@@ -6,6 +6,7 @@ changes the answer.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -28,6 +29,15 @@ class Flavour(StrEnum):
     EDGE_AGENT = "edge-agent"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ability:
+    """What one server can do."""
+
+    flavour: Flavour
+    takes_tools: bool = True
+    """Whether its model's template shows tools; llama.cpp drops them in silence if not."""
+
+
 # What servers write as `owned_by` in their list of models.
 _OWNERS = {
     "vllm": Flavour.VLLM,
@@ -42,8 +52,10 @@ def flavour_of(owner: str | None) -> Flavour:
     return _OWNERS.get(owner or "", Flavour.OPENAI)
 
 
-def lacks(flavour: Flavour, request: Request) -> str | None:
-    """Return what `request` needs and a server of `flavour` has not; None if nothing."""
+def lacks(ability: Ability, request: Request) -> str | None:
+    """Return what `request` needs and a server of `ability` has not; None if nothing."""
+    if request.tools and request.tool_choice is not ToolMode.NONE and not ability.takes_tools:
+        return "has a model that takes no tools"
     needs = {
         Flavour.OLLAMA: _beyond_ollama,
         Flavour.OPENAI: _beyond_openai,
@@ -51,7 +63,7 @@ def lacks(flavour: Flavour, request: Request) -> str | None:
         Flavour.LLAMA_CPP: _beyond_llama_cpp,
         Flavour.EDGE_AGENT: _beyond_edge_agent,
     }
-    return next(chain(_of_this_model(request), needs[flavour](request)), None)
+    return next(chain(_of_this_model(request), needs[ability.flavour](request)), None)
 
 
 def _of_this_model(request: Request) -> Iterator[str]:

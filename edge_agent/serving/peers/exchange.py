@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +15,7 @@ from edge_agent.modelstore.retry import asked_s
 from edge_agent.serving.peers import ollama_call, ollama_reply, openai_call, openai_reply
 from edge_agent.serving.peers.door import Broken, NoConnection
 from edge_agent.serving.peers.hops import HOPS_HEADER, POLICY_HEADER
-from edge_agent.serving.peers.reply import Expected, Nonsense, told
+from edge_agent.serving.peers.reply import Expected, Nonsense, check_calls, told
 from edge_agent.serving.peers.trouble import Kind, Trouble, by_status
 
 if TYPE_CHECKING:
@@ -71,14 +71,19 @@ class Exchange:
         reply = await self._within(self._first_limit_s, self._post())
         try:
             await self._check(reply)
-            reader = self._reader()
-            while not reader.is_over:
-                data = await self._within(self._limit_s(reader), reply.read_some())
-                signs = reader.signs_of_life
-                for piece in reader.feed(data) if data else reader.finish():
-                    yield piece
-                if reader.signs_of_life > signs:
-                    self._heard_s = self._clock()
+            expected = Expected.of(self._order.request, self._order.names)
+            held: list[Piece] = []
+            async with aclosing(self._read(reply, self._reader(expected))) as pieces:
+                async for piece in pieces:
+                    # Whether a call comes is known at the end; until then another may take over.
+                    if expected.must_call:
+                        held.append(piece)
+                    else:
+                        yield piece
+            if expected.must_call:
+                check_calls(held)
+            for piece in held:
+                yield piece
         except Nonsense as exc:
             raise self._wrong(str(exc), "nonsense") from exc
         except Broken as exc:
@@ -86,6 +91,15 @@ class Exchange:
             raise self._wrong(problem, "broke off") from exc
         finally:
             reply.close()
+
+    async def _read(self, reply: Reply, reader: Reader) -> AsyncGenerator[Piece, None]:
+        while not reader.is_over:
+            data = await self._within(self._limit_s(reader), reply.read_some())
+            signs = reader.signs_of_life
+            for piece in reader.feed(data) if data else reader.finish():
+                yield piece
+            if reader.signs_of_life > signs:
+                self._heard_s = self._clock()
 
     async def _post(self) -> Reply:
         order, settings = self._order, self._settings
@@ -117,8 +131,7 @@ class Exchange:
         body = openai_call.body(order.request, model=model, flavour=order.flavour, left_s=left_s)
         return openai_call.PATH, body
 
-    def _reader(self) -> Reader:
-        expected = Expected.of(self._order.request, self._order.names)
+    def _reader(self, expected: Expected) -> Reader:
         if self._settings.kind == "ollama":
             return ollama_reply.OllamaReader(expected, _new_id)
         return openai_reply.OpenAiReader(expected, _new_id)

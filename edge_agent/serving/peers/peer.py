@@ -11,7 +11,7 @@ from msgspec import Struct
 from edge_agent.messages import Accepted, Done, Timings
 from edge_agent.serving.peers import breaker
 from edge_agent.serving.peers.breaker import Breaker, Fault, Standing
-from edge_agent.serving.peers.capability import Flavour, lacks
+from edge_agent.serving.peers.capability import Ability, Flavour, lacks
 from edge_agent.serving.peers.door import may_go
 from edge_agent.serving.peers.exchange import Exchange, Order
 from edge_agent.serving.peers.probe import look
@@ -57,7 +57,8 @@ class Peer:
         self.running = 0
         self.is_well = True
         """As the last probe saw it; who was not probed yet may be."""
-        self._flavour = Flavour.OLLAMA if settings.kind == "ollama" else Flavour.OPENAI
+        is_ollama = settings.kind == "ollama"
+        self._ability = Ability(flavour=Flavour.OLLAMA if is_ollama else Flavour.OPENAI)
         self._names = frozenset({settings.model})
         self._problem: str | None = None
         self._door = door
@@ -78,7 +79,7 @@ class Peer:
             kind=settings.kind,
             zone=settings.zone,
             model=settings.model,
-            flavour=self._flavour,
+            flavour=self._ability.flavour,
             breaker=self.standing,
             running=self.running,
             problem=self._problem,
@@ -88,7 +89,7 @@ class Peer:
         """Return why `request` cannot go there now, to follow the name; None if it can."""
         if not may_go(policy, self.settings.zone):
             return f"is in zone {self.settings.zone}, and the policy is {policy.value!r}"
-        return lacks(self._flavour, request) or self._closed_door()
+        return lacks(self._ability, request) or self._closed_door()
 
     def _closed_door(self) -> str | None:
         """Return why nothing can go there now."""
@@ -118,7 +119,7 @@ class Peer:
         order = Order(
             request=request,
             policy=policy,
-            flavour=self._flavour,
+            flavour=self._ability.flavour,
             names=self._names,
             deadline_s=deadline_s,
         )
@@ -147,7 +148,7 @@ class Peer:
         finding = await look(self._door, self.settings, policy)
         self.is_well = finding.problem is None
         if self.is_well:
-            self._flavour, self._names = finding.flavour, finding.names
+            self._ability, self._names = finding.ability, finding.names
         after = breaker.probed(self._breaker, self._clock(), is_well=self.is_well)
         # One that answers badly is not well because it is there.
         is_closed = after.open_until_s is None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from edge_agent.errors import Forbidden
-from edge_agent.serving.peers.capability import Flavour, flavour_of
+from edge_agent.serving.peers.capability import Ability, Flavour, flavour_of
 from edge_agent.serving.peers.door import Broken, NoConnection
 from edge_agent.serving.peers.reply import bare, told
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 LIMIT_S = 2.0
 # More names than this help nobody to find the right one.
 _MOST_NAMES_TOLD = 8
+_PLAIN = Ability(flavour=Flavour.OPENAI)
 _NOT_THERE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED})
 
 
@@ -33,13 +34,14 @@ class Finding:
 
     problem: str | None = None
     """Why the peer cannot be used; None if it can. Begins with a verb."""
-    flavour: Flavour = Flavour.OPENAI
+    ability: Ability = _PLAIN
     names: frozenset[str] = frozenset()
     """What the peer may call the model in its answers; none: unknown."""
 
 
 class _Tag(Struct):
     name: str
+    capabilities: list[str] | None = None
 
 
 class _Tags(Struct):
@@ -55,6 +57,14 @@ class _Card(Struct):
 
 class _Cards(Struct):
     data: list[_Card]
+
+
+class _TemplateCaps(Struct, frozen=True):
+    supports_tools: bool = False
+
+
+class _Props(Struct):
+    chat_template_caps: _TemplateCaps = _TemplateCaps()
 
 
 async def look(door: Door, peer: Peer, policy: Policy) -> Finding:
@@ -83,7 +93,11 @@ async def _openai(door: Door, peer: Peer, policy: Policy) -> Finding:
     status, body = await _get(door, "/v1/models", policy)
     if status in _NOT_THERE:
         return Finding()
-    return _by_status(status) or read_models(body, peer.model)
+    finding = _by_status(status) or read_models(body, peer.model)
+    if finding.ability.flavour is not Flavour.LLAMA_CPP:
+        return finding
+    _, body = await _get(door, "/props", policy)
+    return replace(finding, ability=read_props(body))
 
 
 async def _get(door: Door, path: str, policy: Policy) -> tuple[int, bytes]:
@@ -108,10 +122,12 @@ def read_tags(body: bytes, model: str) -> Finding:
         tags = msgspec.json.decode(body, type=_Tags)
     except (ValueError, RecursionError):
         return Finding(problem="is no Ollama server: its list of models cannot be read")
-    names = [tag.name for tag in tags.models]
-    if bare(model) not in map(bare, names):
-        return _without(model, names)
-    return Finding(flavour=Flavour.OLLAMA, names=frozenset({model}))
+    tag = next((tag for tag in tags.models if bare(tag.name) == bare(model)), None)
+    if tag is None:
+        return _without(model, [tag.name for tag in tags.models])
+    takes_tools = tag.capabilities is None or "tools" in tag.capabilities
+    ability = Ability(flavour=Flavour.OLLAMA, takes_tools=takes_tools)
+    return Finding(ability=ability, names=frozenset({model}))
 
 
 def read_models(body: bytes, model: str) -> Finding:
@@ -128,7 +144,16 @@ def read_models(body: bytes, model: str) -> Finding:
         return _without(model, [card.id for card in cards])
     same = {other.id for other in cards if card.root and other.root == card.root}
     names = frozenset({model, card.id, *(card.aliases or ()), *same})
-    return Finding(flavour=flavour_of(card.owned_by), names=names)
+    return Finding(ability=Ability(flavour=flavour_of(card.owned_by)), names=names)
+
+
+def read_props(body: bytes) -> Ability:
+    """Return what the body of llama.cpp's `/props` says; what it does not say is not there."""
+    try:
+        props = msgspec.json.decode(body, type=_Props)
+    except (ValueError, RecursionError):
+        props = _Props()
+    return Ability(flavour=Flavour.LLAMA_CPP, takes_tools=props.chat_template_caps.supports_tools)
 
 
 def _without(model: str, names: list[str]) -> Finding:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from edge_agent.messages import Delta, FinishReason, ToolCall, Usage
+from edge_agent.messages import Delta, FinishReason, NamedTool, ToolCall, ToolMode, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from edge_agent.messages import Request
 
@@ -38,6 +38,8 @@ class Expected:
     """The names the peer may call its model by; none: any."""
     tools: frozenset[str]
     """The tools that may be called."""
+    must_call: bool
+    """Whether text alone is no answer."""
     stop: tuple[str, ...]
     most_calls: int
     most_bytes: int
@@ -52,7 +54,8 @@ class Expected:
             )
         return cls(
             models=models,
-            tools=frozenset(tool.name for tool in request.tools),
+            tools=_callable(request),
+            must_call=request.tool_choice not in {ToolMode.AUTO, ToolMode.NONE},
             stop=request.stop,
             most_calls=MOST_CALLS if request.parallel_tool_calls else 1,
             most_bytes=most_bytes,
@@ -104,6 +107,16 @@ class Reader(Protocol):
             Nonsense: the answer is not complete.
         """
         ...
+
+
+def _callable(request: Request) -> frozenset[str]:
+    match request.tool_choice:
+        case NamedTool(name=name):
+            return frozenset({name})
+        case ToolMode.NONE:
+            return frozenset()
+        case ToolMode.AUTO | ToolMode.REQUIRED:
+            return frozenset(tool.name for tool in request.tools)
 
 
 class Lines:
@@ -180,6 +193,20 @@ def call_of(
         raise Nonsense(msg)
     id_ = id_ if id_ and len(id_) <= _MOST_ID_CHARS else new_id()
     return ToolCall(id=id_, name=name, arguments=arguments or "{}")
+
+
+def check_calls(pieces: Sequence[Piece]) -> None:
+    """Check that a whole answer in `pieces` calls a tool, as it had to.
+
+    Raises:
+        Nonsense: it does not, and was not cut either: the peer has dropped `tool_choice`.
+    """
+    was_cut = any(
+        isinstance(piece, End) and piece.finish_reason is FinishReason.LENGTH for piece in pieces
+    )
+    if not was_cut and not any(isinstance(piece, ToolCall) for piece in pieces):
+        msg = "was to call a tool and did not"
+        raise Nonsense(msg)
 
 
 def told(text: str, most_chars: int = 200) -> str:

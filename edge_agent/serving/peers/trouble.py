@@ -18,8 +18,8 @@ _SET_UP_WRONG = frozenset(
         HTTPStatus.METHOD_NOT_ALLOWED,
     }
 )
-# vLLM without its tool flags says so in a 400.
-_TOOLS_SWITCHED_OFF = "tool choice requires"
+# vLLM without its tool flags, and Ollama with a model whose template knows none, say so in a 400.
+_NO_TOOLS = ("tool choice requires", "does not support tools")
 
 
 class Kind(Enum):
@@ -60,7 +60,7 @@ def by_status(name: str, status: int, body: bytes, asked_s: float | None) -> Tro
     kind = _kind(status, said, asked_s)
     match kind:
         case Kind.UNFIT:
-            error: EdgeError = PeerFailed(name, "has its tools switched off")
+            error: EdgeError = PeerFailed(name, "takes no tools")
         case Kind.REFUSED:
             error = PeerRefused(name, problem)
         case _:
@@ -72,7 +72,7 @@ def _kind(status: int, said: str, asked_s: float | None) -> Kind:
     is_busy = status in _BUSY or (status == HTTPStatus.REQUEST_TIMEOUT and asked_s is not None)
     if is_busy:
         return Kind.BUSY
-    if status == HTTPStatus.BAD_REQUEST and _TOOLS_SWITCHED_OFF in said:
+    if status == HTTPStatus.BAD_REQUEST and any(words in said for words in _NO_TOOLS):
         return Kind.UNFIT
     is_about_request = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
     return Kind.REFUSED if is_about_request and status not in _SET_UP_WRONG else Kind.WRONG

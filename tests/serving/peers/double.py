@@ -50,6 +50,8 @@ class Double:
         self.fault = Fault()
         self.sick: Fault | None = None
         """How probes go wrong."""
+        self.owner = "vllm"
+        """Whose server it pretends to be."""
         self.port = 0
         self.bodies: list[dict[str, Any]] = []
         """Of the requests for an answer."""
@@ -131,7 +133,8 @@ class Double:
         """Return what a probe is told, when the double is well."""
         trees: dict[str, dict[str, Any]] = {
             "/api/tags": {"models": [{"name": f"{MODEL}:latest", "model": f"{MODEL}:latest"}]},
-            "/v1/models": {"object": "list", "data": [{"id": MODEL, "owned_by": "vllm"}]},
+            "/v1/models": {"object": "list", "data": [{"id": MODEL, "owned_by": self.owner}]},
+            "/props": {"chat_template_caps": {"supports_tools": True}},
             "/health": {},
         }
         return json.dumps(trees[path]).encode()

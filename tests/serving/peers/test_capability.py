@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edge_agent.messages import NamedTool, Sampling, Tool, ToolMode
-from edge_agent.serving.peers.capability import Flavour, flavour_of, lacks
+from edge_agent.serving.peers.capability import Ability, Flavour, flavour_of, lacks
 from tests.serving.peers.house import request
 
 TOOLS = (Tool(name="light"),)
@@ -41,11 +41,12 @@ CASES: list[tuple[dict[str, Any], set[Flavour]]] = [
 
 @pytest.mark.parametrize(("fields", "able"), CASES, ids=str)
 def test_who_can_answer(fields: dict[str, Any], able: set[Flavour]) -> None:
-    assert {flavour for flavour in Flavour if lacks(flavour, request(**fields)) is None} == able
+    asked = request(**fields)
+    assert {each for each in Flavour if lacks(Ability(flavour=each), asked) is None} == able
 
 
 def test_what_is_missing_is_named() -> None:
-    why = lacks(Flavour.OPENAI, request(sampling=Sampling(min_p=0.1)))
+    why = lacks(Ability(flavour=Flavour.OPENAI), request(sampling=Sampling(min_p=0.1)))
     assert why == "is not known to take min_p"
 
 
@@ -61,3 +62,16 @@ def test_what_is_missing_is_named() -> None:
 )
 def test_servers_say_who_they_are(owner: str | None, flavour: Flavour) -> None:
     assert flavour_of(owner) is flavour
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_able"),
+    [
+        ({}, True),
+        ({"tools": TOOLS}, False),
+        ({"tools": TOOLS, "tool_choice": ToolMode.NONE}, True),
+    ],
+)
+def test_a_model_without_tools_is_asked_for_text(fields: dict[str, Any], is_able: bool) -> None:
+    ability = Ability(flavour=Flavour.LLAMA_CPP, takes_tools=False)
+    assert (lacks(ability, request(**fields)) is None) is is_able

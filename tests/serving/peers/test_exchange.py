@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent.messages import Accepted, Answer, Delta, Failed, Tool
+from edge_agent.messages import Accepted, Answer, Delta, Failed, NamedTool, Tool, ToolMode
 from tests.serving.peers.double import WORDS, Double, Fault, answer
 from tests.serving.peers.house import KINDS, TEXT, events, house, outcome, request, settings
 from tests.serving.scripted import until
@@ -174,3 +174,31 @@ async def test_a_call_of_a_tool_comes_from_afar(kind: str) -> None:
     assert isinstance(last, Answer)
     (call,) = last.tool_calls
     assert (call.name, call.arguments) == ("light", '{"on":true}')
+
+
+@pytest.mark.parametrize("choice", [ToolMode.REQUIRED, NamedTool("light")])
+async def test_who_was_to_call_a_tool_and_did_not_gave_no_answer(choice: Any) -> None:
+    """Nothing of it is told, so that another may answer in its place."""
+    tools = (Tool(name="light"), Tool(name="blind"))
+    async with Double("openai") as double, house(settings(double.url)) as peers:
+        told = await events(peers, request(tools=tools, tool_choice=choice))
+    (failed,) = told
+    assert isinstance(failed, Failed)
+    assert "was to call a tool and did not" in failed.message
+
+
+async def test_a_forced_call_may_follow_text_or_be_cut() -> None:
+    forced = request(tools=(Tool(name="light"),), tool_choice=ToolMode.REQUIRED)
+    text = b'data: {"choices":[{"index":0,"delta":{"content":"Well. "}}]}\n\n'
+    call = (
+        b'data: {"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"id":"c1",'
+        b'"function":{"name":"light","arguments":"{}"}}]},"finish_reason":"stop"}]}\n\n'
+    )
+    cut = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"length"}]}\n\n'
+    async with Double("openai") as double, house(settings(double.url)) as peers:
+        for end, num_calls in ((call, 1), (cut, 0)):
+            double.fault = Fault(pieces=[text, end, b"data: [DONE]\n\n"])
+            answer = await outcome(peers, forced)
+            assert isinstance(answer, Answer)
+            assert answer.text == "Well. "
+            assert len(answer.tool_calls) == num_calls

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from edge_agent.messages import Policy
 from edge_agent.serving.peers import probe
-from edge_agent.serving.peers.capability import Flavour
+from edge_agent.serving.peers.capability import Ability, Flavour
 from edge_agent.serving.peers.door import Door
-from edge_agent.serving.peers.probe import Finding, look, read_models, read_tags
+from edge_agent.serving.peers.probe import Finding, look, read_models, read_props, read_tags
 from tests.serving.peers.double import MODEL, Double, Fault
 from tests.serving.peers.house import KINDS, settings
 
@@ -31,7 +31,7 @@ async def found(url: str, kind: str, policy: Policy = Policy.SITE, **fields: Any
 async def test_a_peer_that_is_well(kind: str, flavour: str) -> None:
     async with Double(kind) as double:
         finding = await found(double.url, kind)
-    assert finding == Finding(flavour=Flavour(flavour), names=frozenset({MODEL}))
+    assert finding == Finding(ability=Ability(flavour=Flavour(flavour)), names=frozenset({MODEL}))
 
 
 @pytest.mark.parametrize(
@@ -103,11 +103,15 @@ def test_names_of_one_model_are_all_good() -> None:
         {"id": "adapter", "root": "/models/other", "owned_by": "vllm"},
     )
     finding = read_models(body, MODEL)
-    assert finding == Finding(flavour=Flavour.VLLM, names=frozenset({"phi", MODEL}))
+    assert finding == Finding(
+        ability=Ability(flavour=Flavour.VLLM), names=frozenset({"phi", MODEL})
+    )
 
     body = models({"id": "phi.gguf", "aliases": [MODEL], "owned_by": "llamacpp"})
     finding = read_models(body, MODEL)
-    assert finding == Finding(flavour=Flavour.LLAMA_CPP, names=frozenset({"phi.gguf", MODEL}))
+    assert finding == Finding(
+        ability=Ability(flavour=Flavour.LLAMA_CPP), names=frozenset({"phi.gguf", MODEL})
+    )
 
 
 def test_a_model_that_is_not_there_is_missed_by_name() -> None:
@@ -127,3 +131,32 @@ def test_a_tag_may_be_left_out(name: str, listed: str) -> None:
 def test_no_body_is_too_strange(body: bytes) -> None:
     assert read_models(body, MODEL).problem
     assert read_tags(body, MODEL).problem
+
+
+@pytest.mark.parametrize(
+    ("body", "takes_tools"),
+    [
+        (b'{"chat_template_caps": {"supports_tools": true}}', True),
+        (b'{"chat_template_caps": {"supports_tools": false}}', False),
+        (b'{"total_slots": 1}', False),
+        (b"<html>", False),
+    ],
+)
+def test_llama_cpp_says_whether_its_template_shows_tools(body: bytes, takes_tools: bool) -> None:
+    assert read_props(body) == Ability(flavour=Flavour.LLAMA_CPP, takes_tools=takes_tools)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "takes_tools"),
+    [(None, True), (["completion", "tools"], True), (["completion"], False)],
+)
+def test_ollama_says_whether_a_model_takes_tools(capabilities: Any, takes_tools: bool) -> None:
+    body = json.dumps({"models": [{"name": MODEL, "capabilities": capabilities}]}).encode()
+    assert read_tags(body, MODEL).ability.takes_tools is takes_tools
+
+
+async def test_llama_cpp_is_asked_about_its_template() -> None:
+    async with Double("openai") as double:
+        double.owner = "llamacpp"
+        finding = await found(double.url, "openai")
+    assert finding.ability == Ability(flavour=Flavour.LLAMA_CPP, takes_tools=True)

@@ -55,7 +55,8 @@ def test_the_words_of_the_peer_reach_the_client_and_not_the_log() -> None:
     assert trouble.cause == "status 400"
 
 
-def test_tools_that_are_switched_off_are_not_the_request_s_fault() -> None:
-    trouble = by_status("attic", 400, TOOLS_OFF, None)
+@pytest.mark.parametrize("body", [TOOLS_OFF, b'{"error": "\\"phi\\" does not support tools"}'])
+def test_tools_that_are_switched_off_are_not_the_request_s_fault(body: bytes) -> None:
+    trouble = by_status("attic", 400, body, None)
     assert trouble.kind is Kind.UNFIT
-    assert str(trouble) == "peer 'attic' has its tools switched off"
+    assert str(trouble) == "peer 'attic' takes no tools"
