@@ -23,6 +23,7 @@ from edge_agent.guard.sample import count_oom_kills, sample
 from edge_agent.guard.watch import Watch
 from edge_agent.modelstore.catalog import catalog_of
 from edge_agent.modelstore.manifest import read_manifest
+from edge_agent.modelstore.prepared import fault
 from edge_agent.modelstore.store import ModelStore
 from edge_agent.ops.health import Health, Served, State
 from edge_agent.ops.instance import only_instance
@@ -36,7 +37,7 @@ from edge_agent.serving.models import Models
 from edge_agent.serving.others import Others
 from edge_agent.serving.peers.peers import Peers
 from edge_agent.serving.router import Router
-from edge_agent.serving.sizing import Sizes
+from edge_agent.serving.sizing import Sizes, engine_bytes
 from edge_agent.serving.steward import Steward
 from edge_agent.serving.wellness import answers, obstacles, peers_health
 from edge_agent.transports.http.server import HttpServer
@@ -59,6 +60,8 @@ logger = logging.getLogger(__name__)
 # Each stage after the drain; all together stay well below what a service manager waits.
 STAGE_LIMIT_S = 5.0
 NUM_STAGES = 6
+# What the daemon is ready in: the model is loaded, or will be on demand, or others answer.
+_ANSWERING = {State.READY, State.UNLOADED, State.RELAY}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +118,9 @@ async def run(config: Config, home: Path, observer: Observer) -> None:
         return EngineSource(
             command=engine_command(config, package),
             served=Served(name=manifest.name, created=manifest.created, context_tokens=context),
+            engine_bytes=engine_bytes(
+                manifest, config.engine, is_prepared=fault(package, manifest) is None
+            ),
         )
 
     await Daemon(config, home, standing, models, find_engine).run(observer)
@@ -146,7 +152,7 @@ class Daemon:
         self._engine_bytes = 0
         self._rules = Rules.of(config)
         self._ledger = Ledger()
-        self._sizes = Sizes()
+        self._sizes = Sizes(self._longest_token_bytes)
         self._peers = Peers(config.peers, config.routing)
         self._supervisor = Supervisor(
             config.engine, config.memory, standing, count_oom_kills=count_oom_kills
@@ -269,6 +275,10 @@ class Daemon:
         self._sizes.know(source.budget, source.served.context_tokens, self._steward.most_bytes)
         await self._supervisor.run(source.command)
 
+    def _longest_token_bytes(self) -> int | None:
+        ready = self._supervisor.ready
+        return None if ready is None else ready.longest_token_bytes
+
     def _look_at_memory(self) -> Memory | None:
         """Look at memory as it is for us: less the reserve, within the budget."""
         engine = self._supervisor.child_pid
@@ -307,6 +317,7 @@ class _Herald:
     def __init__(self, observer: Observer) -> None:
         self._observer = observer
         self._last: State | None = None
+        self._was_ready = False
 
     def change(self, state: State, detail: str) -> None:
         notify(f"STATUS={state}: {detail}")
@@ -314,7 +325,8 @@ class _Herald:
             return  # progress; the log need not repeat what a pull writes itself
         self._last = state
         logger.info("state changed state=%s detail=%s", state, detail)
-        if state in {State.READY, State.RELAY}:
+        if state in _ANSWERING and not self._was_ready:
+            self._was_ready = True  # a model that comes and goes is not told each time
             self._observer.ready()
 
 
