@@ -18,6 +18,7 @@ from edge_agent.messages import (
     Request,
     Role,
     Timings,
+    TokenLogprob,
     Tool,
     ToolCall,
     ToolChoice,
@@ -32,6 +33,8 @@ DONE = Done(
     timings=Timings(queue_s=0.5, prefill_s=1.0, decode_s=2.0),
 )
 CALL = ToolCall(id="c1", name="f", arguments='{"a": 1}')
+LIKELY = TokenLogprob(text="a", logprob=-0.25, data=b"a")
+END = TokenLogprob(text="<|end|>", logprob=-1.5, top=(LIKELY,))
 REQUEST = Request(
     id="r",
     messages=(
@@ -40,6 +43,11 @@ REQUEST = Request(
         Message(role=Role.TOOL, content="42", tool_call_id="c1"),
     ),
     tools=(Tool(name="f", parameters={"type": "object", "properties": {}}),),
+    logprobs=2,
+    logit_bias={5: -1.5},
+    min_tokens=1,
+    ignore_eos=True,
+    stop_token_ids=(7, 8),
 )
 
 
@@ -49,6 +57,12 @@ def test_text_and_calls_fold_to_an_answer() -> None:
     assert fold([accepted, Delta("a"), CALL, Delta("b"), DONE]) == Answer(
         text="ab", done=DONE, tool_calls=(CALL,), served_by="peer"
     )
+
+
+def test_logprobs_of_all_pieces_fold_to_those_of_the_answer() -> None:
+    answer = fold([Delta("a", (LIKELY,)), Delta("b"), CALL, Delta("", (END,)), DONE])
+
+    assert answer == Answer(text="ab", done=DONE, tool_calls=(CALL,), logprobs=(LIKELY, END))
 
 
 def test_a_failure_is_all_there_is() -> None:
@@ -69,7 +83,9 @@ def test_a_request_survives_the_wire(choice: ToolChoice) -> None:
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(request), type=Request) == request
 
 
-@pytest.mark.parametrize("event", [Accepted(prompt_tokens=1), Delta("a"), CALL, DONE])
+@pytest.mark.parametrize(
+    "event", [Accepted(prompt_tokens=1), Delta("a"), Delta("", (LIKELY, END)), CALL, DONE]
+)
 def test_an_event_survives_the_wire(event: Event) -> None:
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(event), type=Event) == event
 

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from edge_agent.config import Limits
 from edge_agent.dialects import envelope
 from edge_agent.dialects.envelope import cancelled_id, open_envelope
+from edge_agent.dialects.openai_tokens import logprobs_body
 from edge_agent.errors import InvalidRequest, Overloaded, PromptTooLong
 from edge_agent.messages import (
     Answer,
@@ -21,6 +22,7 @@ from edge_agent.messages import (
     Message,
     Role,
     Timings,
+    TokenLogprob,
     ToolCall,
     Usage,
 )
@@ -198,6 +200,17 @@ def test_a_result_carries_the_calls() -> None:
     assert json.loads(envelope.result("a", seq=0, attempt=1, model="m", answer=answer))[
         "tool_calls"
     ] == [{"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}]
+
+
+def test_a_result_has_the_logprobs_that_were_asked_for() -> None:
+    told = TokenLogprob(text="Grüße", logprob=-0.5, data="Grüße".encode())
+    plain, with_logprobs = (
+        json.loads(envelope.result("a", seq=0, attempt=1, model="m", answer=answer))
+        for answer in (ANSWER, replace(ANSWER, logprobs=(told,)))
+    )
+
+    assert "logprobs" not in plain
+    assert with_logprobs["logprobs"] == logprobs_body([told])
 
 
 def test_an_error_says_whether_and_when_a_retry_can_help() -> None:

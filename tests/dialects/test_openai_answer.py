@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from edge_agent.dialects.openai_answer import (
     Chunks,
     Head,
@@ -20,6 +22,7 @@ from edge_agent.messages import (
     Failed,
     FinishReason,
     Timings,
+    TokenLogprob,
     ToolCall,
     Usage,
 )
@@ -124,6 +127,23 @@ def test_a_stream_is_role_then_content_then_an_empty_delta_with_the_reason() -> 
     ]
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, None, None, "stop"]
     assert not any("usage" in chunk for chunk in chunks)
+
+
+def test_logprobs_stand_in_the_chunk_of_their_text_and_in_the_whole_answer() -> None:
+    hel, lo, end = (TokenLogprob(text=text, logprob=-1.0) for text in ("Hel", "lo", "<|end|>"))
+    told = streamed(Accepted(prompt_tokens=7), Delta("Hello", (hel, lo)), Delta("", (end,)), DONE)
+    whole = completion_body(HEAD, Answer(text="Hello", done=DONE, logprobs=(hel, lo, end)))
+
+    def tokens(body: dict[str, Any]) -> list[str] | None:
+        logprobs = body["choices"][0]["logprobs"]
+        return logprobs and [token["token"] for token in logprobs["content"]]
+
+    assert [tokens(chunk) for chunk in told] == [None, ["Hel", "lo"], ["<|end|>"], None]
+    assert tokens(whole) == ["Hel", "lo", "<|end|>"]
+
+
+def test_the_token_that_ended_an_answer_is_told_by_its_id() -> None:
+    assert streamed(replace(DONE, stop=7))[0]["choices"][0]["stop_reason"] == 7
 
 
 def test_usage_comes_in_a_chunk_of_its_own_when_asked_for() -> None:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from edge_agent.engine.prepare import Preparer
-from edge_agent.errors import PromptTooLong
+from edge_agent.engine.adjustments import Late
+from edge_agent.engine.prepare import MOST_LOGPROBS, Preparer
+from edge_agent.errors import InvalidRequest, PromptTooLong
 from edge_agent.messages import Message, NamedTool, Request, Role, Sampling, Tool, ToolMode
 from edge_agent.modelstore.manifest import FORMAT, Manifest, Quantization, Rope, Shape
 from tests.text import o200k
@@ -99,3 +100,66 @@ def test_a_tool_that_has_to_be_called_begins_the_answer(preparer: Preparer) -> N
     assert prepared.offer.opening == '<|tool_call|>[{"name": "g", "arguments":'
     opening = [200019, 200025, *preparer.tokenizer.encode('[{"name": "g", "arguments":')]
     assert prepared.prompt[-len(opening) :] == opening
+
+
+def test_a_request_that_says_nothing_of_tokens_has_none_of_its_own(preparer: Preparer) -> None:
+    prepared = preparer.prepare(ask())
+
+    assert (prepared.logprobs, prepared.late, prepared.own_stop_ids) == (None, None, frozenset())
+    assert prepared.bias == {}
+
+
+def test_end_tokens_are_added_and_ignored(preparer: Preparer) -> None:
+    own: dict[str, Any] = {"stop_token_ids": (5, 5, 200020)}
+
+    assert preparer.prepare(ask(**own)).stop_ids == {5, 200020, 199999}
+    assert preparer.prepare(ask(**own, ignore_eos=True)).stop_ids == {5, 200020}
+    assert preparer.prepare(ask(**own)).own_stop_ids == {5, 200020}
+
+
+@pytest.mark.parametrize("ignore_eos", [False, True])
+def test_what_may_end_an_answer_comes_late(preparer: Preparer, ignore_eos: bool) -> None:
+    request = ask(stop_token_ids=(5,), min_tokens=7, ignore_eos=ignore_eos)
+
+    assert preparer.prepare(request).late == Late(ids={5, 200020, 199999}, min_tokens=7)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "sentence"),
+    [
+        ({"logit_bias": {o200k.VOCAB: 1.0}}, "logit_bias", "200064 is none of the model's 200064"),
+        ({"stop_token_ids": (0, -1)}, "stop_token_ids", "-1 is none of the model's 200064"),
+        ({"min_tokens": 61}, "min_tokens", "61 tokens, and there is room for 60"),
+        ({"min_tokens": 6, "max_tokens": 5}, "min_tokens", "6 tokens, and there is room for 5"),
+    ],
+)
+def test_what_the_model_cannot_do_is_refused(
+    preparer: Preparer, fields: dict[str, Any], param: str, sentence: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=sentence) as refused:
+        preparer.prepare(ask(**fields))
+    assert refused.value.param == param
+
+
+def test_tokens_are_spelled_for_their_logprobs(preparer: Preparer) -> None:
+    asked = preparer.prepare(ask(logprobs=2)).logprobs
+
+    assert asked
+    assert asked.num_top == 2
+    [part, *_] = preparer.tokenizer.encode("🦙")
+    assert asked.spell(preparer.tokenizer.encode("Hi")[0]) == ("Hi", b"Hi")
+    assert asked.spell(part) == ("\ufffd", "🦙".encode()[: len(preparer.tokenizer.bytes_of(part))])
+    assert asked.spell(END) == ("<|end|>", None)
+
+
+def test_logprobs_of_one_answer_are_bounded(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").symlink_to(o200k.path())
+    (tmp_path / "chat_template.jinja").write_text(PHI)
+    preparer = Preparer(tmp_path, MANIFEST, context=131_072)
+    most = MOST_LOGPROBS // 21
+
+    assert preparer.prepare(ask(logprobs=20)).max_tokens == most
+    assert preparer.prepare(ask(logprobs=20, max_tokens=most)).max_tokens == most
+    assert preparer.prepare(ask(logprobs=0, max_tokens=131_000)).max_tokens == 131_000
+    with pytest.raises(InvalidRequest, match=f"max_tokens: at most {most} tokens"):
+        preparer.prepare(ask(logprobs=20, max_tokens=most + 1))

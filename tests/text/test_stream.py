@@ -61,6 +61,32 @@ def test_the_stop_string_that_is_complete_first_wins() -> None:
     assert stream.stopped_by == "bc"
 
 
+def test_a_stop_string_that_ends_too_early_is_text() -> None:
+    stream = TextStream(["ab", "b"])
+
+    assert stream.feed(b"xaby", may_stop=False) == "xaby"
+    assert stream.feed(b"zab") == "z"
+    assert stream.stopped_by == "ab"
+
+
+def test_a_stop_string_may_begin_too_early() -> None:
+    stream = TextStream(["STOP", "T"])
+
+    assert stream.feed(b"a ST", may_stop=False) == "a "
+    assert stream.feed(b"O") == ""  # that T was too early
+    assert stream.feed(b"P") == ""
+    assert stream.stopped_by == "STOP"
+
+
+def test_characters_are_counted_when_they_are_whole() -> None:
+    stream = TextStream(["STOP"])
+
+    stream.feed("aß".encode()[:2])
+    assert (stream.num_chars, stream.num_held) == (1, 0)
+    stream.feed("aß".encode()[2:] + b"ST")
+    assert (stream.num_chars, stream.num_held) == (4, 2)
+
+
 @given(text=st.text(max_size=60), data=st.data())
 def test_any_cut_gives_the_same_text(text: str, data: st.DataObject) -> None:
     raw = text.encode()
