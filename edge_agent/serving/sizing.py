@@ -7,11 +7,16 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from edge_agent.messages import Policy
+from edge_agent.messages import Policy, Role
+from edge_agent.modelstore.fit import fit
 from edge_agent.serving.admission import Need
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edge_agent.config import Engine
     from edge_agent.messages import Request
+    from edge_agent.modelstore.manifest import Manifest
 
 # English runs at 4 to 5 bytes a token with the vocabularies in use, code and most other languages
 # at 3 or 4: an estimate that errs on the side of more tokens.
@@ -49,32 +54,42 @@ def size_of(request: Request, *, longest_token_bytes: int | None) -> Size:
 
     No token stands for more than `longest_token_bytes`; None if that is not known.
     """
-    texts = sum(
-        len(message.content.encode("utf-8", "surrogatepass"))
-        + sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
+    # Templates write calls and definitions in ways of their own: they count for the estimate alone.
+    calls = sum(
+        len(call.name) + len(call.arguments)
         for message in request.messages
+        for call in message.tool_calls
     )
-    # Templates write definitions in ways of their own: they count for the estimate alone.
     tools = len(msgspec.json.encode(request.tools)) if request.tools else 0
-    contents = sum(
-        len(message.content.encode("utf-8", "surrogatepass")) for message in request.messages
+    contents = sum(_bytes(message.content) for message in request.messages)
+    # Templates may trim a message, and leave thoughts out of earlier answers.
+    sure = sum(
+        _bytes(message.content.strip())
+        for message in request.messages
+        if message.role in {Role.SYSTEM, Role.USER}
     )
+    prompt_bytes = contents + calls + tools
+    markup = TOKENS_PER_MESSAGE * len(request.messages)
     return Size(
-        prompt_bytes=texts + tools,
-        least_tokens=contents // longest_token_bytes if longest_token_bytes else 0,
-        likely_tokens=(texts + tools) // BYTES_PER_TOKEN
-        + TOKENS_PER_MESSAGE * len(request.messages),
+        prompt_bytes=prompt_bytes,
+        least_tokens=sure // longest_token_bytes if longest_token_bytes else 0,
+        likely_tokens=prompt_bytes // BYTES_PER_TOKEN + markup,
     )
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 class Sizes:
     """Sizes up requests for the model that is served, as far as it is known."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest_token_bytes: Callable[[], int | None]) -> None:
+        """`longest_token_bytes` tells what one token stands for at most, once it is known."""
+        self._longest_token_bytes = longest_token_bytes
         self._budget: Budget | None = None
         self._context_tokens: int | None = None
         self._most_bytes: int | None = None
-        self.longest_token_bytes: int | None = None
 
     def know(
         self, budget: Budget | None, context_tokens: int | None, most_bytes: int | None
@@ -86,7 +101,7 @@ class Sizes:
 
     def need(self, request: Request) -> Need:
         """Return what `request` asks for."""
-        size = size_of(request, longest_token_bytes=self.longest_token_bytes)
+        size = size_of(request, longest_token_bytes=self._longest_token_bytes())
         need = Need(
             prompt_bytes=size.prompt_bytes,
             least_tokens=size.least_tokens,
@@ -108,3 +123,22 @@ class Sizes:
             prompt_memory_bytes=budget.needed_bytes(prompt_tokens=prompt_tokens, answer_tokens=1),
             fits_tokens=budget.most_tokens(self._most_bytes or 0),
         )
+
+
+def engine_bytes(manifest: Manifest, engine: Engine, *, is_prepared: bool) -> int:
+    """Return the memory that the engine takes before any request, file pages apart.
+
+    `is_prepared`: the weights are mapped from a file, which the system may drop and read again.
+    """
+    sum_ = fit(
+        manifest.shape,
+        manifest.quantization,
+        free_bytes=0,
+        is_prepared=is_prepared,
+        slots=engine.slots,
+        context=0,
+        longest_context=manifest.context,
+        chunk_tokens=engine.chunk_tokens,
+        kv_dtype=engine.kv_dtype,
+    )
+    return sum(line.num_bytes for line in sum_.lines if not line.is_file)

@@ -7,16 +7,17 @@ lowest priority gives way. CRITICAL: the engine ends, and comes back when the le
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from edge_agent.guard.reading import ENTER_SHARE, Level, mark_bytes
 from edge_agent.serving.admission import House
 
 if TYPE_CHECKING:
-    from edge_agent.guard.watch import Watch
+    from collections.abc import Callable
+
+    from edge_agent.guard.memory import Memory
     from edge_agent.serving.ledger import Ledger
     from edge_agent.worker.standing import Standing
-    from edge_agent.worker.supervisor import Supervisor
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +25,66 @@ logger = logging.getLogger(__name__)
 LEAST_RETRY_S = 5.0
 
 
+class Guard(Protocol):
+    """What is asked of the guard (`edge_agent.guard.watch.Watch`)."""
+
+    @property
+    def level(self) -> Level:
+        """How tight memory is."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """What brought the level."""
+        ...
+
+    @property
+    def retry_after_s(self) -> float:
+        """The least time after which the level can be lower."""
+        ...
+
+    @property
+    def room_bytes(self) -> int | None:
+        """What new work may take; None if unknown."""
+        ...
+
+    @property
+    def memory(self) -> Memory | None:
+        """The last look."""
+        ...
+
+    def subscribe(self, listener: Callable[[Level], None]) -> None:
+        """Call `listener` whenever the level changes."""
+        ...
+
+    def engine_killed(self) -> None:
+        """Go to CRITICAL: the kernel killed the engine."""
+        ...
+
+
+class Engines(Protocol):
+    """What is done to the engine (`edge_agent.worker.supervisor.Supervisor`)."""
+
+    on_oom: Callable[[str], None] | None
+
+    def hold(self, reason: str, *, retry_after_s: float) -> None:
+        """End the process, and start none until `release`."""
+        ...
+
+    def release(self) -> None:
+        """Let there be a process again."""
+        ...
+
+    def preempt(self, reason: str, *, retry_after_s: float) -> int:
+        """Take the newest request of the lowest priority back; return how many there were."""
+        ...
+
+
 class Steward:
     """Stands between the guard and the engine."""
 
     def __init__(
-        self, watch: Watch, supervisor: Supervisor, standing: Standing, ledger: Ledger
+        self, watch: Guard, supervisor: Engines, standing: Standing, ledger: Ledger
     ) -> None:
         """Listen to `watch` from now on."""
         self._watch = watch

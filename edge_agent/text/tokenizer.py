@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -95,6 +95,7 @@ class Tokenizer:
             msg = f"tokenizer: {exc}"
             raise ModelError(msg) from exc
         cutting = [parts.get(name, Raw(b"null")) for name in ("pre_tokenizer", "normalizer")]
+        self._is_verbatim = cutting[1] == Raw(b"null")
         self._can_cut = can_cut(*map(msgspec.json.decode, cutting))
         self._prove_plain()
 
@@ -170,6 +171,11 @@ class Tokenizer:
         """Return the ids below `vocab_size` that no token has; a model must not choose them."""
         return [i for i in range(vocab_size) if not self._pieces.has(i)]
 
+    @property
+    def longest_token_bytes(self) -> int | None:
+        """Bytes of text that one token stands for at most; None where text is changed before."""
+        return self._pieces.longest_bytes if self._is_verbatim else None
+
     def bytes_of(self, token_id: int) -> bytes:
         """Return the text bytes of a token; control tokens and holes have none."""
         return self._pieces[token_id]
@@ -215,6 +221,11 @@ class _Pieces:
             buffer += text.translate(alphabet).encode("latin-1", errors="ignore")
             self._ends.append(len(buffer))
         self._buffer = bytes(buffer)
+
+    @property
+    def longest_bytes(self) -> int:
+        """The size of the longest token, at least 1."""
+        return max((end - start for start, end in pairwise(self._ends)), default=1) or 1
 
     def __getitem__(self, token_id: int) -> bytes:
         if token_id + 1 >= len(self._ends):

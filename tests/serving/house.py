@@ -129,7 +129,8 @@ class Site:
         self.peers = peers or ScriptedPeers()
         self.notes = Notes()
         self.ledger = Ledger()
-        self.sizes = Sizes()
+        self.longest_token_bytes: int | None = None
+        self.sizes = Sizes(lambda: self.longest_token_bytes)
         self.router = Router(
             engine,
             self.peers,

@@ -135,3 +135,13 @@ def test_a_file_is_named_when_it_cannot_be_used(tmp_path: Path) -> None:
             path.touch()
         with pytest.raises(ModelError, match=path.name):
             Tokenizer.load(path)
+
+
+def test_the_longest_token_is_known_where_text_stays_as_it_is() -> None:
+    assert TOKENIZER.longest_token_bytes == 2
+    assert made(normalizer={"type": "NFC"}).longest_token_bytes is None
+
+
+@given(st.text(max_size=200))
+def test_no_text_has_fewer_tokens_than_the_longest_allows(text: str) -> None:
+    assert len(TOKENIZER.encode(text)) * 2 >= len(text.encode())

@@ -57,6 +57,7 @@ class TextEngine:
         self.context = 1000
         self.slots = slots
         self.threads = 1
+        self.longest_token_bytes: int | None = None
         self._queue_requests = queue_requests
         self._pace_s = pace_s
         self._queue: deque[_Job] = deque()

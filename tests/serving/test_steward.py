@@ -1,0 +1,140 @@
+"""What happens to the engine at each level of memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from edge_agent.guard.memory import Memory
+from edge_agent.guard.reading import Level
+from edge_agent.messages import Policy
+from edge_agent.ops.health import State
+from edge_agent.serving.admission import Need
+from edge_agent.serving.ledger import Ledger
+from edge_agent.serving.steward import LEAST_RETRY_S, Steward
+from edge_agent.worker.standing import Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GB = 1_000_000_000
+
+
+class FakeWatch:
+    """A guard that sees what it is told to see."""
+
+    def __init__(self) -> None:
+        self.level = Level.CALM
+        self.reason = "400 MB available"
+        self.retry_after_s = 120.0
+        self.room_bytes: int | None = 1000
+        self.memory: Memory | None = Memory(
+            available_bytes=2 * GB, swift_bytes=GB, total_bytes=4 * GB, bound="machine"
+        )
+        self.kills = 0
+        self._listener: Callable[[Level], None] = print
+
+    def subscribe(self, listener: Callable[[Level], None]) -> None:
+        self._listener = listener
+
+    def engine_killed(self) -> None:
+        self.kills += 1
+        self.become(Level.CRITICAL)
+
+    def become(self, level: Level) -> None:
+        self.level = level
+        self._listener(level)
+
+
+class FakeSupervisor:
+    """Takes notes of what is done to it."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.on_oom: Callable[[str], None] | None = None
+
+    def hold(self, reason: str, *, retry_after_s: float) -> None:
+        self.done.append(f"hold {reason} {retry_after_s:.0f}")
+
+    def release(self) -> None:
+        self.done.append("release")
+
+    def preempt(self, reason: str, *, retry_after_s: float) -> int:
+        self.done.append(f"preempt {reason} {retry_after_s:.0f}")
+        return 1
+
+
+class Home:
+    def __init__(self) -> None:
+        self.watch = FakeWatch()
+        self.supervisor = FakeSupervisor()
+        self.standing = Standing(State.READY, "serving")
+        self.ledger = Ledger()
+        self.steward = Steward(self.watch, self.supervisor, self.standing, self.ledger)
+
+
+@pytest.fixture
+def home() -> Home:
+    return Home()
+
+
+def test_soft_leaves_those_that_run_alone(home: Home) -> None:
+    home.watch.become(Level.SOFT)
+    home.watch.become(Level.CALM)
+    assert home.supervisor.done == []
+
+
+def test_hard_takes_one_request_back_and_says_why(home: Home) -> None:
+    home.watch.become(Level.HARD)
+    assert home.supervisor.done == ["preempt memory is hard: 400 MB available 120"]
+
+
+def test_critical_ends_the_engine_until_the_level_falls(home: Home) -> None:
+    home.watch.retry_after_s = 0.0
+    home.watch.become(Level.CRITICAL)
+    home.watch.become(Level.SOFT)
+    home.watch.become(Level.CALM)
+    hold = f"hold memory is critical: 400 MB available {LEAST_RETRY_S:.0f}"
+    assert home.supervisor.done == [hold, "release"]
+
+
+def test_falling_to_hard_lets_the_engine_back_and_takes_nothing_from_it(home: Home) -> None:
+    home.watch.become(Level.CRITICAL)
+    home.watch.become(Level.HARD)
+    assert home.supervisor.done[1:] == ["release"]
+
+
+def test_an_engine_that_the_kernel_killed_makes_it_critical_before_the_next(home: Home) -> None:
+    assert home.supervisor.on_oom
+    home.supervisor.on_oom("killed by SIGKILL, out of memory")
+    assert home.watch.kills == 1
+    assert home.supervisor.done[0].startswith("hold")
+
+
+def test_the_house_is_as_guard_and_engine_are(home: Home) -> None:
+    home.steward.context_tokens = 4096
+    house = home.steward.look()
+    assert (house.state, house.level, house.detail) == (State.READY, Level.CALM, "serving")
+    assert (house.room_bytes, house.context_tokens) == (1000, 4096)
+
+
+def test_what_is_promised_is_no_room(home: Home) -> None:
+    need = Need(
+        prompt_bytes=0, least_tokens=0, likely_tokens=0, needed_bytes=800, policy=Policy.LOCAL
+    )
+    with home.ledger.at_engine(need):
+        assert home.steward.look().room_bytes == 200
+        with home.ledger.at_engine(need):
+            assert home.steward.look().room_bytes == 0
+
+
+def test_what_can_ever_be_taken_is_what_the_engine_and_the_mark_leave(home: Home) -> None:
+    home.steward.engine_bytes = GB
+    assert home.steward.most_bytes == 4 * GB - int(0.15 * 4 * GB) - GB
+
+
+def test_a_machine_that_tells_nothing_limits_nothing(home: Home) -> None:
+    home.watch.memory = home.watch.room_bytes = None
+    house = home.steward.look()
+    assert (house.room_bytes, house.most_bytes) == (None, None)

@@ -1,0 +1,88 @@
+"""What health says of who can answer, against what the router would do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edge_agent.guard.reading import Level
+from edge_agent.messages import Policy
+from edge_agent.ops.health import State
+from edge_agent.serving.admission import House, Load
+from edge_agent.serving.peers.breaker import Standing
+from edge_agent.serving.peers.capability import Flavour
+from edge_agent.serving.peers.peer import PeerState
+from edge_agent.serving.wellness import answers, obstacles, peers_health
+from tests.serving.house import CALM, RULES
+
+LOAD = Load(house=CALM, open_requests=0, open_bytes=0, pace_s=None, is_draining=False)
+
+
+def peer(name: str, zone: str = "site", breaker: Standing = Standing.CLOSED) -> PeerState:
+    return PeerState(
+        name=name,
+        kind="openai",
+        zone=zone,
+        model="phi",
+        flavour=Flavour.VLLM,
+        breaker=breaker,
+        running=1,
+        problem=None,
+    )
+
+
+PEERS = (peer("attic"), peer("rack", "cloud"), peer("barn", breaker=Standing.OPEN))
+
+
+def test_who_answers_is_here_and_where_prompts_may_go() -> None:
+    assert answers(CALM, PEERS, RULES) == ("local", "attic")
+    assert answers(CALM, PEERS, replace(RULES, policy=Policy.ANY)) == ("local", "attic", "rack")
+    assert answers(CALM, PEERS, replace(RULES, policy=Policy.LOCAL)) == ("local",)
+    assert answers(CALM, PEERS, replace(RULES, fallback="never")) == ("local",)
+
+
+@pytest.mark.parametrize(
+    "house",
+    [
+        replace(CALM, level=Level.CRITICAL),
+        replace(CALM, state=State.RELAY),
+        replace(CALM, state=State.LOADING),
+        replace(CALM, state=State.HELD),
+    ],
+)
+def test_peers_answer_where_the_engine_cannot(house: House) -> None:
+    assert answers(house, PEERS, RULES) == ("attic",)
+    assert answers(house, (), RULES) == ()
+
+
+def test_a_model_that_loads_on_demand_answers() -> None:
+    unloaded = replace(CALM, state=State.UNLOADED)
+    assert answers(unloaded, (), RULES) == ("local",)
+    assert obstacles(replace(LOAD, house=unloaded), RULES) == ()
+
+
+def test_a_line_is_no_obstacle_but_a_full_one_is() -> None:
+    assert obstacles(LOAD, RULES) == ()
+    assert obstacles(replace(LOAD, open_requests=1), RULES) == ()
+    [full] = obstacles(replace(LOAD, open_requests=2), RULES)
+    assert full == "queue: 2 requests are inside, the limit"
+
+
+@pytest.mark.parametrize(
+    ("house", "sentence"),
+    [
+        (replace(CALM, level=Level.SOFT), "pressure: memory is soft"),
+        (replace(CALM, state=State.LOADING, detail="starting"), "loading: starting"),
+        (replace(CALM, state=State.RELAY, detail="no model"), "no-local-model: no model"),
+    ],
+)
+def test_an_obstacle_says_what_is_in_the_way(house: House, sentence: str) -> None:
+    load = replace(LOAD, house=house)
+    assert obstacles(load, RULES) == (sentence,)
+
+
+def test_peers_are_told_in_plain_words() -> None:
+    attic, _, barn = peers_health(PEERS)
+    assert (attic.name, attic.zone, attic.breaker, attic.running) == ("attic", "site", "closed", 1)
+    assert barn.breaker == "open"
