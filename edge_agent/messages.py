@@ -159,10 +159,14 @@ class FinishReason(StrEnum):
 
 
 class Usage(Struct, frozen=True, kw_only=True):
-    """Tokens read and written for one answer."""
+    """Tokens read and written for one answer.
+
+    `cached_tokens` of the prompt were known from earlier prompts and not computed again.
+    """
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:

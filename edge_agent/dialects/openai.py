@@ -21,6 +21,7 @@ from edge_agent.dialects.body import (
     seed,
     stop_strings,
 )
+from edge_agent.dialects.keep_alive import keep_alive_s
 from edge_agent.dialects.openai_tokens import (
     read_bias,
     read_logprobs,
@@ -120,6 +121,7 @@ def parse_chat(body: dict[str, Any], *, request_id: str, limits: Limits) -> Chat
         parallel_tool_calls=fields.flag("parallel_tool_calls") is not False,
         policy=policy(fields),
         priority=priority(fields),
+        keep_alive_s=keep_alive_s(fields),
         logprobs=read_logprobs(fields),
         logit_bias=read_bias(fields),
         min_tokens=read_min_tokens(fields, limits, max_tokens=max_tokens),

@@ -74,6 +74,7 @@ class RunningAnswer:
         self.clock = clock
         self.cached = 0
         """Tokens that the slot's KV cache holds."""
+        self._taken_over = 0
         self._prepared = prepared
         self._generated: list[int] = []
         self._picker = Picker(
@@ -95,6 +96,11 @@ class RunningAnswer:
     def total_tokens(self) -> int:
         """The most tokens that this answer can come to, prompt included."""
         return len(self._prepared.prompt) + self._prepared.max_tokens
+
+    def take_over(self, count: int) -> None:
+        """Count the next `count` prompt tokens as cached: others had computed them."""
+        self.cached += count
+        self._taken_over += count
 
     def next_tokens(self, count: int) -> Sequence[int]:
         """Return the `count` tokens to compute next: prompt, or the last one generated."""
@@ -160,7 +166,9 @@ class RunningAnswer:
         if reason is FinishReason.STOP and self._text.num_calls:
             reason = FinishReason.TOOL_CALLS
         usage = Usage(
-            prompt_tokens=len(self._prepared.prompt), completion_tokens=len(self._generated)
+            prompt_tokens=len(self._prepared.prompt),
+            completion_tokens=len(self._generated),
+            cached_tokens=self._taken_over,
         )
         timings = self.clock.timings(now_s)
         return Done(finish_reason=reason, usage=usage, timings=timings, stop=self._stop())
