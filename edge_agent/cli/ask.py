@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
         threads=compute_threads(settings),
         kv_dtype=settings.engine.kv_dtype,
         queue_requests=1,
+        prefix_bytes=0,  # nobody comes after it
     )
     engine.submit(engine.prepare(dress(name, _request(args))))
     while engine.busy:

@@ -61,6 +61,60 @@ def test_releasing_a_slot_leaves_its_neighbours() -> None:
             assert not array[1].any()
 
 
+def test_a_copy_has_the_tokens_it_names_and_no_others() -> None:
+    arena = KvArena(SHAPE, slots=2, capacity=64, dtype=np.float32)
+    for number, sides in enumerate(arena.layers):
+        for array in sides:
+            array[0] = np.arange(64)[None, :, None] + 100.0 * (number + 1)
+
+    arena.copy(0, 1, start=5, stop=9)
+
+    for sides in arena.layers:
+        for array in sides:
+            assert (array[1, :, 5:9] == array[0, :, 5:9]).all()
+            assert not array[1, :, :5].any()
+            assert not array[1, :, 9:].any()
+
+
+@pytest.mark.parametrize("head_dim", [64, 80])
+def test_the_end_of_a_slot_goes_back_and_its_beginning_stays(head_dim: int) -> None:
+    shape = msgspec.structs.replace(SHAPE, head_dim=head_dim)
+    capacity = capacity_for(shape, tokens=4000, dtype=np.float32)
+    arena = KvArena(shape, slots=2, capacity=capacity, dtype=np.float32)
+    process = psutil.Process()
+    before = process.memory_info().rss
+    for sides in arena.layers:
+        for array in sides:
+            array[:] = 1.0
+
+    arena.release(0, keep_tokens=1001)
+    arena.release(1)
+
+    assert process.memory_info().rss - before < arena.bytes_of(1001) + (1 << 20)
+    for sides in arena.layers:
+        for array in sides:
+            assert array[0, :, :1001].all()
+            assert not array[0, :, 1001 + 64 :].any()
+
+
+def test_a_full_slot_may_be_kept_whole() -> None:
+    arena = KvArena(SHAPE, slots=1, capacity=64, dtype=np.float32)
+    for sides in arena.layers:
+        for array in sides:
+            array[:] = 1.0
+
+    arena.release(0, keep_tokens=64)
+
+    assert all(array.all() for sides in arena.layers for array in sides)
+
+
+def test_memory_of_tokens_is_counted_in_pages() -> None:
+    arena = KvArena(SHAPE, slots=1, capacity=64, dtype=np.float32)
+
+    # 2 layers x K and V x 4 heads; a page holds 16 tokens of a head.
+    assert [arena.bytes_of(n) for n in (0, 1, 16, 17)] == [0, 65_536, 65_536, 131_072]
+
+
 def test_caches_may_be_larger_than_all_memory() -> None:
     # Phi-4-mini's longest context and the most slots there can be, at one layer: 69 GB.
     shape = msgspec.structs.replace(SHAPE, layers=1, kv_heads=8, head_dim=128)
