@@ -62,6 +62,8 @@ def test_a_gateway_reads_back_what_was_asked() -> None:
         parallel_tool_calls=False,
         stream=True,
         deadline_s=7.5,
+        min_tokens=4,
+        ignore_eos=True,
     )
     sent = body(asked, model="m", flavour=Flavour.EDGE_AGENT, left_s=7.5)
     read = parse_chat(sent, request_id="r1", limits=Limits()).request
@@ -73,6 +75,7 @@ def test_a_gateway_reads_back_what_was_asked() -> None:
     assert read.stop == asked.stop
     assert (read.tools, read.tool_choice) == (asked.tools, asked.tool_choice)
     assert (read.max_tokens, read.deadline_s) == (9, 7.5)
+    assert (read.min_tokens, read.ignore_eos) == (4, True)
     assert not read.parallel_tool_calls
     for name in SAMPLING.__struct_fields__:
         if name != "seed":
@@ -86,7 +89,7 @@ def test_a_gateway_reads_back_what_was_asked() -> None:
         (Flavour.VLLM, {"top_k": 40, "min_p": 0.05, "repetition_penalty": 1.1}),
         (
             Flavour.LLAMA_CPP,
-            {"top_k": 40, "min_p": 0.05, "repeat_penalty": 1.1, "repeat_last_n": -1},
+            {"top_k": 40, "min_p": 0.05, "repeat_penalty": 1.1, "repeat_last_n": 65536},
         ),
     ],
 )
