@@ -223,6 +223,7 @@ class Daemon:
         with only_instance(self._home):
             stopping = _stop_signals()
             self._standing.listen(_Herald(observer).change)
+            self._steward.begin()
             async with AsyncExitStack() as house:
                 await self._open(house)
                 observer.listening(self._http.addresses)

@@ -86,7 +86,6 @@ class Steward:
     def __init__(
         self, watch: Guard, supervisor: Engines, standing: Standing, ledger: Ledger
     ) -> None:
-        """Listen to `watch` from now on."""
         self._watch = watch
         self._supervisor = supervisor
         self._standing = standing
@@ -95,8 +94,12 @@ class Steward:
         self.context_tokens: int | None = None
         self.engine_bytes = 0
         """What the engine takes before any request, mapped weights apart."""
-        watch.subscribe(self._act)
         supervisor.on_oom = self._struck
+
+    def begin(self) -> None:
+        """Act on the level that there is, and on every change from now on."""
+        self._watch.subscribe(self._act)
+        self._act(self._watch.level)
 
     def look(self) -> House:
         """Return how the house is at this moment."""

@@ -76,7 +76,16 @@ class Home:
 
 @pytest.fixture
 def home() -> Home:
-    return Home()
+    home = Home()
+    home.steward.begin()
+    return home
+
+
+def test_memory_that_is_short_from_the_start_lets_no_engine_begin() -> None:
+    home = Home()
+    home.watch.level = Level.CRITICAL
+    home.steward.begin()
+    assert home.supervisor.done[0].startswith("hold memory is critical")
 
 
 def test_soft_leaves_those_that_run_alone(home: Home) -> None:

@@ -31,7 +31,10 @@ from edge_agent.messages import (
 from edge_agent.worker import host
 
 DIE = "die at word"
+DIE_FIRST = "die before a word"
 HANG = "hang at word"
+HOARD = "hoard at word"
+HOARDED_BYTES = 8 << 20
 BUG_IN_STEP = "bug in step"
 BUG_IN_PREPARE = "bug in prepare"
 
@@ -109,6 +112,8 @@ class TextEngine:
         return told
 
     def _advance(self, job: _Job) -> list[Event]:
+        if job.prompt.startswith(DIE_FIRST):
+            os.kill(os.getpid(), signal.SIGKILL)
         if job.told == 2:  # with the first words out and more to come
             _misbehave(job.prompt)
         limit = job.request.max_tokens or self.context
@@ -130,6 +135,10 @@ def _misbehave(prompt: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if prompt.startswith(HANG):
         threading.Event().wait()
+    if prompt.startswith(HOARD):
+        hoard = []
+        while True:  # until the kernel has had enough
+            hoard.append(b"\1" * HOARDED_BYTES)
     if prompt.startswith(BUG_IN_STEP):
         raise RuntimeError(BUG_IN_STEP)
 
