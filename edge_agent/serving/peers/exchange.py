@@ -15,7 +15,7 @@ from edge_agent.modelstore.retry import asked_s
 from edge_agent.serving.peers import ollama_call, ollama_reply, openai_call, openai_reply
 from edge_agent.serving.peers.door import Broken, NoConnection
 from edge_agent.serving.peers.hops import HOPS_HEADER, POLICY_HEADER
-from edge_agent.serving.peers.reply import Expected, Nonsense, check_calls, told
+from edge_agent.serving.peers.reply import BadCall, Expected, Nonsense, check_calls, told
 from edge_agent.serving.peers.trouble import Kind, Trouble, by_status
 
 if TYPE_CHECKING:
@@ -72,18 +72,13 @@ class Exchange:
         try:
             await self._check(reply)
             expected = Expected.of(self._order.request, self._order.names)
-            held: list[Piece] = []
-            async with aclosing(self._read(reply, self._reader(expected))) as pieces:
+            read = self._read(reply, self._reader(expected))
+            async with aclosing(_held(read) if expected.must_call else read) as pieces:
                 async for piece in pieces:
-                    # Whether a call comes is known at the end; until then another may take over.
-                    if expected.must_call:
-                        held.append(piece)
-                    else:
-                        yield piece
-            if expected.must_call:
-                check_calls(held)
-            for piece in held:
-                yield piece
+                    yield piece
+        except BadCall as exc:
+            error = PeerFailed(self._settings.name, str(exc))
+            raise Trouble(Kind.UNFIT, error, "bad call") from exc
         except Nonsense as exc:
             raise self._wrong(str(exc), "nonsense") from exc
         except Broken as exc:
@@ -183,6 +178,15 @@ class Exchange:
     def _wrong(self, problem: str, cause: str) -> Trouble:
         error: EdgeError = PeerFailed(self._settings.name, problem)
         return Trouble(Kind.WRONG, error, cause)
+
+
+async def _held(pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
+    """Yield the pieces of an answer that has to call a tool, once it is known that it does."""
+    async with aclosing(pieces):
+        held = [piece async for piece in pieces]
+    check_calls(held)
+    for piece in held:
+        yield piece
 
 
 def _new_id() -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edge_agent.messages import Role, ToolMode
-from edge_agent.serving.peers.openai_call import tool_body
+from edge_agent.serving.peers.openai_call import REPEAT_LAST_N, tool_body
 
 if TYPE_CHECKING:
     from edge_agent.messages import Message, Request
@@ -81,5 +81,5 @@ def _options(request: Request, context_tokens: int | None) -> dict[str, Any]:
         "stop": list(request.stop) or None,
     }
     if sampling.repetition_penalty is not None:
-        options["repeat_last_n"] = -1  # over prompt and answer, not over the last 64 tokens
+        options["repeat_last_n"] = REPEAT_LAST_N
     return {name: value for name, value in options.items() if value is not None}

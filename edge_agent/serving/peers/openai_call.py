@@ -20,6 +20,11 @@ PATH = "/v1/chat/completions"
 _SEED_MASK = (1 << 63) - 1
 _SEED_MASK_LLAMA_CPP = (1 << 31) - 1
 
+# llama.cpp, and Ollama with it, look for repetition in the last 64 tokens; we mean prompt and
+# answer. "All" is -1 to some versions, an error or nothing to others; a buffer of this size is
+# 256 KiB there.
+REPEAT_LAST_N = 1 << 16
+
 
 def body(
     request: Request, *, model: str, flavour: Flavour, left_s: float | None = None
@@ -74,7 +79,7 @@ def _sampling(request: Request, flavour: Flavour) -> dict[str, Any]:
         name = "repeat_penalty" if is_llama_cpp else "repetition_penalty"
         tree[name] = sampling.repetition_penalty
         if is_llama_cpp and sampling.repetition_penalty is not None:
-            tree["repeat_last_n"] = -1  # over prompt and answer, not over the last 64 tokens
+            tree["repeat_last_n"] = REPEAT_LAST_N
     return {name: value for name, value in tree.items() if value is not None}
 
 

@@ -13,6 +13,7 @@ from edge_agent.serving.peers.complaint import sentence
 from edge_agent.serving.peers.reply import (
     MOST_CALLS,
     MOST_LINE_BYTES,
+    BadCall,
     End,
     Lines,
     Nonsense,
@@ -215,7 +216,7 @@ class OpenAiReader:
                     expected=self._expected,
                     new_id=self._new_id,
                 )
-            except Nonsense:
+            except BadCall:
                 if reason is FinishReason.LENGTH:
                     break  # this one was cut, as the reason says
                 raise

@@ -30,6 +30,13 @@ class Nonsense(Exception):
     """What the peer sent is no answer to the request; says what it did, after the peer's name."""
 
 
+class BadCall(Nonsense):
+    """The model there called no tool that it had to call, or called one wrongly.
+
+    It may still be good for text, and another model for this request.
+    """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
     """What the answer to one request may hold."""
@@ -179,18 +186,18 @@ def call_of(
     """Return the call that a peer wants made.
 
     Raises:
-        Nonsense: there is no such tool, or the arguments are not an object.
+        BadCall: there is no such tool, or the arguments are not an object.
     """
     if name not in expected.tools:
         msg = f"calls {told(name or '')!r}, which is not among the tools"
-        raise Nonsense(msg)
+        raise BadCall(msg)
     try:
         is_object = isinstance(msgspec.json.decode(arguments or "{}"), dict)
     except (ValueError, RecursionError):
         is_object = False
     if not is_object:
         msg = f"calls {name!r} with arguments that are not a JSON object"
-        raise Nonsense(msg)
+        raise BadCall(msg)
     id_ = id_ if id_ and len(id_) <= _MOST_ID_CHARS else new_id()
     return ToolCall(id=id_, name=name, arguments=arguments or "{}")
 
@@ -199,14 +206,14 @@ def check_calls(pieces: Sequence[Piece]) -> None:
     """Check that a whole answer in `pieces` calls a tool, as it had to.
 
     Raises:
-        Nonsense: it does not, and was not cut either: the peer has dropped `tool_choice`.
+        BadCall: it does not, and was not cut either: the peer has dropped `tool_choice`.
     """
     was_cut = any(
         isinstance(piece, End) and piece.finish_reason is FinishReason.LENGTH for piece in pieces
     )
     if not was_cut and not any(isinstance(piece, ToolCall) for piece in pieces):
         msg = "was to call a tool and did not"
-        raise Nonsense(msg)
+        raise BadCall(msg)
 
 
 def told(text: str, most_chars: int = 200) -> str:

@@ -29,7 +29,9 @@ def request(**fields: Any) -> Request:
 
 def settings(url: str, kind: str = "openai", **fields: Any) -> config.Peer:
     """Return the configuration of a peer."""
+    # A loaded machine is slow; limits have tests of their own.
     values: dict[str, Any] = {"name": "attic", "model": MODEL, "zone": "site"}
+    values["connect_timeout_s"] = 20.0
     return config.Peer(**{**values, "url": url, "kind": kind, **fields})
 
 

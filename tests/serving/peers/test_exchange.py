@@ -43,7 +43,8 @@ FAULTS: dict[str, tuple[Fault, str, str]] = {
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_fault_is_one_failure(kind: str, name: str) -> None:
     fault, code, words = FAULTS[name]
-    async with Double(kind) as double, house(settings(double.url, kind, **QUICK)) as peers:
+    limits = QUICK if words == "went silent" else {}
+    async with Double(kind) as double, house(settings(double.url, kind, **limits)) as peers:
         double.fault = fault
         async with asyncio.timeout(PATIENCE_S):
             *before, last = await events(peers, request())
@@ -94,10 +95,8 @@ async def test_a_deadline_ends_it_and_blames_nobody(kind: str, fault: Fault) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_slow_peer_is_given_its_time(kind: str) -> None:
-    """It says something within every limit, though all of it takes longer than each."""
-    limits = {"first_byte_timeout_s": 2.0, "idle_timeout_s": 2.0}
-    async with Double(kind) as double, house(settings(double.url, kind, **limits)) as peers:
+async def test_an_answer_may_come_byte_by_byte(kind: str) -> None:
+    async with Double(kind) as double, house(settings(double.url, kind)) as peers:
         double.fault = Fault(byte_every_s=0.0)
         last = await outcome(peers)
     assert isinstance(last, Answer)
@@ -182,6 +181,7 @@ async def test_who_was_to_call_a_tool_and_did_not_gave_no_answer(choice: Any) ->
     tools = (Tool(name="light"), Tool(name="blind"))
     async with Double("openai") as double, house(settings(double.url)) as peers:
         told = await events(peers, request(tools=tools, tool_choice=choice))
+        assert peers.states()[0].problem is None  # for text it is good enough
     (failed,) = told
     assert isinstance(failed, Failed)
     assert "was to call a tool and did not" in failed.message

@@ -32,7 +32,7 @@ def test_every_option_has_its_name_there() -> None:
         "top_p": 0.9,
         "min_p": 0.05,
         "repeat_penalty": 1.1,
-        "repeat_last_n": -1,
+        "repeat_last_n": 65536,
         "presence_penalty": 0.2,
         "frequency_penalty": -0.3,
         "seed": 0x7FFFFFFE,

@@ -18,6 +18,12 @@ from tests.serving.peers.double import MODEL, Double, Fault
 from tests.serving.peers.house import KINDS, settings
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a loaded machine be slow: the limit has a test of its own."""
+    monkeypatch.setattr(probe, "LIMIT_S", 30.0)
+
+
 async def found(url: str, kind: str, policy: Policy = Policy.SITE, **fields: Any) -> Finding:
     peer = settings(url, kind, **fields)
     door = Door(peer, None)
