@@ -197,6 +197,7 @@ class Supervisor:
             await self._news.wait()
 
     async def _after_crash(self, how: str, failures: int) -> None:
+        logger.error("engine process ended how=%s failures_in_a_row=%d", how, failures)
         self.restarts += 1
         pause_s = wait_s(
             failures,
@@ -204,7 +205,6 @@ class Supervisor:
             longest_s=self._limits.restart_wait_limit_s,
             chance=random.random(),  # noqa: S311  # spreads restarts, guards nothing
         )
-        logger.error("engine process ended how=%s restart_in_s=%.1f", how, pause_s)
         await self._pause(State.RESTARTING, f"the engine process ended ({how})", pause_s)
 
     async def _pause(self, state: State, detail: str, pause_s: float) -> None:

@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_agent.config import Limits
 from edge_agent.dialects.body import Fields
 from edge_agent.dialects.keep_alive import FOREVER_S, MOST_S, keep_alive_s
+from edge_agent.dialects.openai import parse_chat
+from edge_agent.dialects.slm import parse_reasoning
 from edge_agent.errors import InvalidRequest
 from tests.dialects.test_body import json_values
 
@@ -73,3 +76,12 @@ def test_whatever_comes_is_bounded_or_refused(value: object) -> None:
     with suppress(InvalidRequest):
         seconds = read(value)
         assert seconds is None or seconds == FOREVER_S or 0 <= seconds <= MOST_S
+
+
+def test_every_dialect_takes_it() -> None:
+    chat = {"messages": [{"role": "user", "content": "hi"}], "keep_alive": "5m"}
+    task = {"prompt": "hi", "keep_alive": 0}
+
+    call = parse_chat(chat, request_id="r", limits=Limits())
+    assert call.request.keep_alive_s == 300.0
+    assert parse_reasoning(task, request_id="r", limits=Limits()).keep_alive_s == 0.0
