@@ -211,8 +211,9 @@ class TokenLogprob(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
 class Delta(Struct, frozen=True, omit_defaults=True, tag="delta"):
     """The next piece of text, whole characters only; joined in order the pieces are the answer.
 
-    `logprobs`, if they were asked for, are those of the tokens that begin in this piece. A piece
-    without text has those of tokens that show none: in a call, a stop string, or an end token.
+    `logprobs`, if they were asked for, are those of the tokens that begin in this piece, and of
+    tokens around it that show no text: in a call, a stop string, at the end. If there is no text
+    to go with, the piece is empty.
     """
 
     text: str
