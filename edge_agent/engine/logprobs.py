@@ -43,7 +43,7 @@ class Unsaid:
     """The log-probabilities of one answer that wait for the text of their tokens.
 
     Text is held back while it may become a stop string, a call or another character; what belongs
-    to a token goes out with its first character, be that told as text, taken into a call or dropped.
+    to a token goes out with its first character, whether told as text, part of a call, or dropped.
     """
 
     def __init__(self, asked: Asked) -> None:
