@@ -51,6 +51,7 @@ def test_an_unload_returns_all_memory_but_the_daemons_own(daemon: Served) -> Non
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_fifty_cycles_leak_nothing(daemon: Served) -> None:
     slope = slope_kb(cycled_kb(daemon, CYCLES))
     print(f"daemon {slope:.1f} kB a cycle")  # noqa: T201  # a figure
