@@ -133,7 +133,7 @@ def fit(  # noqa: PLR0913  # the plain values that it depends on, each named
         f"{per_token} B ({kv_dtype}) x {context} tokens x {slots} slots",
         per_token * context * slots,
     )
-    scratch = _scratch_per_token(shape, chunk_tokens) if kv_dtype == "fp16" else 0
+    scratch = scratch_bytes_per_token(shape, chunk_tokens) if kv_dtype == "fp16" else 0
     attention = Line(
         "attention",
         f"{scratch} B ({kv_dtype} needs scores beside the cache) x {context} tokens",
@@ -153,7 +153,7 @@ def fit(  # noqa: PLR0913  # the plain values that it depends on, each named
     )
 
 
-def _scratch_per_token(shape: Shape, chunk_tokens: int) -> int:
+def scratch_bytes_per_token(shape: Shape, chunk_tokens: int) -> int:
     """Return the bytes that attention over an fp16 cache takes for each token it looks back at.
 
     Measured with onnxruntime 1.32: scores of one chunk, of all heads, in half and in full
