@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
@@ -24,6 +25,9 @@ from edge_agent.serving.peers import peers as peers_module
 from edge_agent.serving.peers.breaker import LONGEST_HOLD_S
 from tests.serving.peers.double import Double, Fault
 from tests.serving.peers.house import house, outcome, settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
 
 REQUESTS_A_LANE = 10_000
 QUICK_REQUESTS = 1_000
@@ -56,12 +60,31 @@ class Sink:
         self.port = 0
         self.connections = 0
         self.received = bytearray()
+        self._open: set[asyncio.Task[None]] = set()
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[Self]:
+        """Take connections for the length of the block."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        async with server:
+            yield self
+            await asyncio.gather(*self._open)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._open.add(task)
         self.connections += 1
         while data := await reader.read(65536):
             self.received += data
         writer.close()
+        await writer.wait_closed()
 
 
 def fuzzed(dice: random.Random, number: int) -> Request:
@@ -94,7 +117,7 @@ def fuzzed(dice: random.Random, number: int) -> Request:
 
 def someone_s_redirect(fault: Fault, sink: Sink) -> list[Fault]:
     """Return `fault`, and one that wants us to go to the sink instead."""
-    location = {"Location": f"http://127.0.0.1:{sink.port}/v1/chat/completions"}
+    location = {"Location": f"{sink.url}/v1/chat/completions"}
     return [fault, replace(fault, status=307, body=b"", headers=location)]
 
 
@@ -102,16 +125,13 @@ async def no_byte_leaves(num_requests: int, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(peers_module, "PROBE_EVERY_S", 0.02)
     monkeypatch.setattr(peers_module, "FIRST_PROBE_WITHIN_S", 0.01)
     dice = random.Random(4)  # noqa: S311  # no secret
-    sink = Sink()
-    server = await asyncio.start_server(sink.serve, "127.0.0.1", 0)
-    sink.port = server.sockets[0].getsockname()[1]
     now_s = 0.0
-    async with server, Double("openai") as near, Double("ollama") as attic:
+    async with Sink().listening() as sink, Double("openai") as near, Double("ollama") as attic:
         faults = [other for fault in FAULTS for other in someone_s_redirect(fault, sink)]
         near.faults = attic.faults = lambda _: dice.choice(faults)
         limits: dict[str, Any] = {"first_byte_timeout_s": 0.05, "idle_timeout_s": 0.05}
         async with house(
-            settings(f"http://127.0.0.1:{sink.port}", zone="cloud", name="far", priority=9),
+            settings(sink.url, zone="cloud", name="far", priority=9),
             settings(near.url, name="near", **limits),
             settings(attic.url, "ollama", name="attic", **limits),
             # Time goes by fast for breakers, so that they open and close all the time.
@@ -146,14 +166,11 @@ async def test_no_byte_of_many_requests_reaches_the_cloud(monkeypatch: pytest.Mo
 
 async def test_the_sink_would_tell() -> None:
     """The same house with a prompt that may go: the sink hears of it."""
-    sink = Sink()
-    server = await asyncio.start_server(sink.serve, "127.0.0.1", 0)
-    sink.port = server.sockets[0].getsockname()[1]
-    far = settings(f"http://127.0.0.1:{sink.port}", zone="cloud", first_byte_timeout_s=0.2)
-    async with server, house(far) as peers:
-        await outcome(peers, Request(**{**as_fields(), "policy": Policy.ANY}))
+    secret = (Message(role=Role.USER, content="SECRET"),)
+    limits: dict[str, Any] = {"first_byte_timeout_s": 0.2}
+    async with (
+        Sink().listening() as sink,
+        house(settings(sink.url, zone="cloud", **limits)) as peers,
+    ):
+        await outcome(peers, Request(id="r1", messages=secret, policy=Policy.ANY))
     assert b"SECRET" in sink.received
-
-
-def as_fields() -> dict[str, Any]:
-    return {"id": "r1", "messages": (Message(role=Role.USER, content="SECRET"),)}
