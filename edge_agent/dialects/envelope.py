@@ -15,6 +15,7 @@ import msgspec
 from edge_agent.dialects import body, openai, slm
 from edge_agent.dialects.openai_tokens import logprobs_body
 from edge_agent.dialects.openai_tools import call_body
+from edge_agent.dialects.usage import usage_body
 from edge_agent.errors import InvalidRequest
 from edge_agent.messages import Failed
 
@@ -178,11 +179,7 @@ def result(request_id: str, *, seq: int, attempt: int, model: str, answer: Answe
         "model": model,
         "served_by": answer.served_by,
         "reason": answer.reason,
-        "usage": {
-            "prompt_tokens": done.usage.prompt_tokens,
-            "completion_tokens": done.usage.completion_tokens,
-            "total_tokens": done.usage.total_tokens,
-        },
+        "usage": usage_body(done.usage),
         "timings": done.timings,
     }
     if answer.tool_calls:

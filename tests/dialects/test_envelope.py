@@ -32,7 +32,7 @@ ANSWER = Answer(
     text="Grüße 👋",
     done=Done(
         finish_reason=FinishReason.LENGTH,
-        usage=Usage(prompt_tokens=7, completion_tokens=2),
+        usage=Usage(prompt_tokens=7, completion_tokens=2, cached_tokens=4),
         timings=Timings(queue_s=0.0, prefill_s=0.5, decode_s=0.25),
     ),
 )
@@ -188,7 +188,13 @@ def test_a_result_is_complete_in_itself() -> None:
         "finish_reason": "length",
         "model": "small",
         "served_by": "local",
-        "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9},
+        "reason": "",
+        "usage": {
+            "prompt_tokens": 7,
+            "completion_tokens": 2,
+            "total_tokens": 9,
+            "prompt_tokens_details": {"cached_tokens": 4},
+        },
         "timings": {"queue_s": 0.0, "prefill_s": 0.5, "decode_s": 0.25},
     }
 
@@ -239,12 +245,14 @@ def test_an_error_names_the_field() -> None:
 
 
 def test_accepted_and_delta_name_the_request() -> None:
-    assert json.loads(envelope.accepted("a", attempt=1, position=4)) == {
+    assert json.loads(envelope.accepted("a", attempt=1, position=4, eta_s=2.345)) == {
         "type": "accepted",
         "id": "a",
         "attempt": 1,
         "pos": 4,
+        "eta_s": 2.3,
     }
+    assert "eta_s" not in json.loads(envelope.accepted("a", attempt=1, position=4, eta_s=None))
     assert json.loads(envelope.delta("a", seq=0, attempt=2, text="hé")) == {
         "type": "delta",
         "id": "a",

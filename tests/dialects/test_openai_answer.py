@@ -30,7 +30,7 @@ from edge_agent.messages import (
 HEAD = Head(id="chatcmpl-1", created=1_700_000_000, model="m")
 DONE = Done(
     finish_reason=FinishReason.STOP,
-    usage=Usage(prompt_tokens=7, completion_tokens=5),
+    usage=Usage(prompt_tokens=7, completion_tokens=5, cached_tokens=6),
     timings=Timings(queue_s=0.5, prefill_s=1.0, decode_s=2.0),
     stop="END",
 )
@@ -59,7 +59,7 @@ def test_a_completion_has_the_shape_that_clients_know() -> None:
         "prompt_tokens": 7,
         "completion_tokens": 5,
         "total_tokens": 12,
-        "prompt_tokens_details": {"cached_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": 6},
     }
 
 

@@ -38,6 +38,7 @@ async def test_a_chat_body_is_accepted_and_answered(
         "prompt_tokens": 3,
         "completion_tokens": 1,
         "total_tokens": 4,
+        "prompt_tokens_details": {"cached_tokens": 0},
     }
     assert result.body["served_by"] == "local"
 
