@@ -20,7 +20,5 @@ def test_the_budget_of_prefixes_is_a_size(text: str, size_bytes: int | None) -> 
 
 @pytest.mark.parametrize("text", ["much", "-1MiB", "12 parsecs", "'1e9'"])
 def test_what_is_no_size_is_refused_by_name(text: str) -> None:
-    with pytest.raises(
-        ConfigError, match="engine.prefix_bytes: expected bytes or a size"):
-    ):
+    with pytest.raises(ConfigError, match=r"engine\.prefix_bytes: expected bytes or a size"):
         config.load(None, {"EDGE_AGENT_ENGINE__PREFIX_BYTES": text})
