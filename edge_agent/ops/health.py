@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from edge_agent.ops.lag import LoopLag
 from edge_agent.ops.memory_health import MemoryHealth
 
 LOCAL = "local"
@@ -97,6 +98,8 @@ class Health(Struct, frozen=True, kw_only=True):
     """When a request that comes now would be begun here; None before the first answer."""
     predicted_bytes: int = 0
     """What the requests at the engine take in all, by arithmetic."""
+    loop_lag: LoopLag | None = None
+    """None in the first moments."""
 
     @property
     def ready(self) -> tuple[str, ...]:

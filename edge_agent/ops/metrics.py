@@ -147,6 +147,13 @@ class _Now(Collector):
             yield _gauge(
                 "expected_wait_seconds", "Until a slot, for a new request.", health.expected_wait_s
             )
+        if health.loop_lag is not None:
+            yield _gauge(
+                "loop_lag_p99_seconds", "Event loop, within a minute.", health.loop_lag.p99_s
+            )
+            yield _gauge(
+                "loop_lag_worst_seconds", "Event loop, within a minute.", health.loop_lag.worst_s
+            )
         yield from _memory(health)
         yield from _peers(health)
 
