@@ -27,6 +27,7 @@ from edge_agent.modelstore.prepared import fault
 from edge_agent.modelstore.store import ModelStore
 from edge_agent.ops.health import Health, Served, State
 from edge_agent.ops.instance import only_instance
+from edge_agent.ops.lag import Lag
 from edge_agent.ops.metrics import Metrics
 from edge_agent.ops.systemd import notify, watchdog_interval_s
 from edge_agent.serving.admission import Rules
@@ -152,6 +153,7 @@ class Daemon:
         self._engine_bytes = 0
         self._rules = Rules.of(config)
         self._ledger = Ledger()
+        self._lag = Lag()
         self._sizes = Sizes(self._longest_token_bytes)
         self._peers = Peers(config.peers, config.routing)
         self._supervisor = Supervisor(
@@ -216,6 +218,7 @@ class Daemon:
             at_peers=self._ledger.there,
             expected_wait_s=self._router.expected_wait_s(),
             predicted_bytes=self._ledger.predicted_bytes,
+            loop_lag=self._lag.as_health(),
         )
 
     async def run(self, observer: Observer) -> None:
@@ -233,6 +236,7 @@ class Daemon:
                     others = [
                         tasks.create_task(work, name=name)
                         for name, work in (
+                            ("lag", self._lag.run()),
                             ("watchdog", self._feed_watchdog()),
                             ("memory", self._watch.run()),
                             ("peers", self._peers.run()),
