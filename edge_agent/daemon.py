@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from edge_agent import __version__
+from edge_agent.guard.budget import Budget
 from edge_agent.guard.memory import within
 from edge_agent.guard.sample import count_oom_kills, sample
 from edge_agent.guard.watch import Watch
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 
     from edge_agent.config import Config
     from edge_agent.guard.memory import Memory
-    from edge_agent.serving.sizing import Budget
+    from edge_agent.serving import sizing
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class EngineSource:
     served: Served
     engine_bytes: int = 0
     """What the engine takes before any request, mapped weights apart."""
-    budget: Budget | None = None
+    budget: sizing.Budget | None = None
     """What a request takes."""
 
 
@@ -121,6 +122,12 @@ async def run(config: Config, home: Path, observer: Observer) -> None:
             served=Served(name=manifest.name, created=manifest.created, context_tokens=context),
             engine_bytes=engine_bytes(
                 manifest, config.engine, is_prepared=fault(package, manifest) is None
+            ),
+            budget=Budget(
+                shape=manifest.shape,
+                kv_dtype=config.engine.kv_dtype,
+                chunk_tokens=config.engine.chunk_tokens,
+                context_tokens=context,
             ),
         )
 
@@ -276,6 +283,9 @@ class Daemon:
             msgspec.structs.replace(source.served, name=name) for name in self._models.names
         )
         self._engine_bytes = self._steward.engine_bytes = source.engine_bytes
+        if source.budget is not None:
+            slots = self._config.engine.slots
+            self._steward.shared_bytes = source.budget.shared_bytes(slots=slots)
         self._steward.context_tokens = source.served.context_tokens
         self._sizes.know(source.budget, source.served.context_tokens, self._steward.most_bytes)
         await self._supervisor.run(source.command)

@@ -29,6 +29,8 @@ class Ledger:
         self._at_engine: set[Entry] = set()
         self._at_door: set[Entry] = set()
         self._at_peers: set[Entry] = set()
+        self.num_read = 0
+        """Requests whose prompt the engine has read, ever."""
 
     @property
     def here(self) -> int:
@@ -61,6 +63,11 @@ class Ledger:
     def predicted_bytes(self) -> int:
         """Memory that requests at the engine take in all."""
         return sum(entry.need.needed_bytes or 0 for entry in self._at_engine)
+
+    def has_read(self, entry: Entry) -> None:
+        """Note that the engine has read the prompt of `entry`: most of its memory is taken."""
+        self.num_read += not entry.taken_bytes
+        entry.taken_bytes = entry.need.prompt_memory_bytes or 1
 
     def at_engine(self, need: Need) -> AbstractContextManager[Entry]:
         """Count a request that was handed to the engine."""

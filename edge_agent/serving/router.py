@@ -276,9 +276,8 @@ class Router:
                     is_over = isinstance(event, Done | Failed)
                     if isinstance(event, Accepted):
                         event = replace(event, reason=reason)
-                    if isinstance(event, Delta | ToolCall):
-                        # Prefill is over: most of what the request takes is taken.
-                        entry.taken_bytes = need.prompt_memory_bytes
+                    if isinstance(event, Delta | ToolCall) and not is_there:
+                        self._ledger.has_read(entry)
                     yield event
 
     def _counted(self, decision: Decision, need: Need) -> AbstractContextManager[Entry]:

@@ -29,10 +29,14 @@ LEAST_ANSWER_TOKENS = 512
 
 
 class Budget(Protocol):
-    """What memory a request of a model takes."""
+    """What memory requests of a model take (`edge_agent.guard.budget.Budget`)."""
 
-    def needed_bytes(self, *, prompt_tokens: int, answer_tokens: int) -> int:
-        """Return the most bytes that a request takes which ends after `answer_tokens`."""
+    def cache_bytes(self, tokens: int) -> int:
+        """Return what K and V of `tokens` take; it goes back with the request."""
+        ...
+
+    def shared_bytes(self, *, slots: int) -> int:
+        """Return what the first requests leave with the engine, and later ones use again."""
         ...
 
     def most_tokens(self, free_bytes: int) -> int:
@@ -117,10 +121,8 @@ class Sizes:
         answer_tokens = min(answer, max(1, context - prompt_tokens))
         return replace(
             need,
-            needed_bytes=budget.needed_bytes(
-                prompt_tokens=prompt_tokens, answer_tokens=answer_tokens
-            ),
-            prompt_memory_bytes=budget.needed_bytes(prompt_tokens=prompt_tokens, answer_tokens=1),
+            needed_bytes=budget.cache_bytes(prompt_tokens + answer_tokens),
+            prompt_memory_bytes=budget.cache_bytes(prompt_tokens),
             fits_tokens=budget.most_tokens(self._most_bytes or 0),
         )
 

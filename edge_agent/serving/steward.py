@@ -10,6 +10,7 @@ import logging
 from typing import TYPE_CHECKING, Protocol
 
 from edge_agent.guard.reading import ENTER_SHARE, Level, mark_bytes
+from edge_agent.ops.health import State
 from edge_agent.serving.admission import House
 
 if TYPE_CHECKING:
@@ -94,6 +95,10 @@ class Steward:
         self.context_tokens: int | None = None
         self.engine_bytes = 0
         """What the engine takes before any request, mapped weights apart."""
+        self.shared_bytes = 0
+        """What the first request after a load takes once for all."""
+        self._read_at_load = 0
+        standing.listen(self._note_load)
         supervisor.on_oom = self._struck
 
     def begin(self) -> None:
@@ -105,7 +110,7 @@ class Steward:
         """Return how the house is at this moment."""
         room_bytes = self._watch.room_bytes
         if room_bytes is not None:
-            room_bytes = max(0, room_bytes - self._ledger.promised_bytes)
+            room_bytes = max(0, room_bytes - self._ledger.promised_bytes - self._still_shared)
         return House(
             state=self._standing.state,
             detail=self._standing.detail,
@@ -123,6 +128,15 @@ class Steward:
             return None
         mark = mark_bytes(memory, ENTER_SHARE[Level.SOFT])
         return max(0, memory.total_bytes - mark - self.engine_bytes)
+
+    @property
+    def _still_shared(self) -> int:
+        """What the engine will take with the first request that it answers."""
+        return self.shared_bytes if self._ledger.num_read == self._read_at_load else 0
+
+    def _note_load(self, state: State, _detail: str) -> None:
+        if state is State.LOADING:
+            self._read_at_load = self._ledger.num_read
 
     def _act(self, level: Level) -> None:
         if level is Level.CRITICAL:

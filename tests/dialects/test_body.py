@@ -11,8 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.config import Limits
-from edge_agent.dialects.body import Fields, decode, element, seed, stop_strings
+from edge_agent.dialects.body import (
+    Fields,
+    decode,
+    element,
+    policy,
+    priority,
+    seed,
+    stop_strings,
+)
 from edge_agent.errors import InvalidRequest, TooLarge
+from edge_agent.messages import Policy, Priority
 
 LIMITS = Limits()
 
@@ -161,3 +170,31 @@ def test_every_seed_fits_a_generator_that_takes_no_sign() -> None:
     assert seed(Fields({"seed": 7})) == 7
     assert seed(Fields({"seed": -1})) is None
     assert seed(Fields({"seed": -2})) == (1 << 64) - 2
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, Priority.NORMAL),
+        ("high", Priority.HIGH),
+        ("low", Priority.LOW),
+        (0, Priority.NORMAL),  # vLLM counts so
+        (-3, Priority.HIGH),
+        (7, Priority.LOW),
+    ],
+)
+def test_priority_is_a_name_or_the_number_of_vllm(value: object, expected: Priority) -> None:
+    assert priority(Fields({"priority": value})) is expected
+
+
+def test_policy_is_one_of_three_names_or_none() -> None:
+    assert policy(Fields({})) is None
+    assert policy(Fields({"policy": "local"})) is Policy.LOCAL
+    for value in ("cloud", "LOCAL", 1, True):
+        with pytest.raises(InvalidRequest) as caught:
+            policy(Fields({"policy": value}))
+        assert caught.value.param == "policy"
+    with pytest.raises(InvalidRequest, match="high, normal, low"):
+        priority(Fields({"priority": "urgent"}))
+    with pytest.raises(InvalidRequest):
+        priority(Fields({"priority": True}))

@@ -7,7 +7,14 @@ import pytest
 
 from edge_agent.config import Config, Engine
 from edge_agent.config import Journal as Limits
-from edge_agent.errors import Draining, EngineCrashed, InvalidRequest, Loading
+from edge_agent.errors import (
+    Draining,
+    EngineCrashed,
+    InvalidRequest,
+    Loading,
+    PeerFailed,
+    Pressure,
+)
 from edge_agent.messages import Failed
 from edge_agent.serving import runner, turns
 from edge_agent.serving.journal_file import JournalFile
@@ -16,6 +23,8 @@ from tests.serving.scripted import answer, crash_after, house, until
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from edge_agent.errors import EdgeError
 
 CRASH = EngineCrashed("signal 9")
 DISK_FULL = "database or disk is full"
@@ -81,6 +90,21 @@ async def test_a_crash_runs_the_job_again_as_the_next_attempt(tmp_path: Path, cl
 
     assert (results["a"]["text"], results["a"]["attempt"]) == ("whole", 2)
     assert h.outlet.texts == {("a", 1): ["half"], ("a", 2): ["whole"]}
+
+
+@pytest.mark.parametrize(
+    "error", [Pressure("memory is hard", 30), PeerFailed("attic", "ended in the middle")]
+)
+async def test_a_job_that_gave_way_runs_again_from_its_first_word(
+    tmp_path: Path, clock: Clock, error: EdgeError
+) -> None:
+    async with house(tmp_path, clock) as home:
+        home.backend.scripts["hello"] = [crash_after("half ", error=error), answer("all of it")]
+        await home.jobs.start()
+        await home.jobs.submit(draft("a", "hello", request=request("a", "hello", stream=True)))
+        result = (await home.results(1))["a"]
+    assert (result["text"], result["attempt"], result["seq"]) == ("all of it", 2, 1)
+    assert home.outlet.texts == {("a", 1): ["half "], ("a", 2): ["all of it"]}
 
 
 async def test_three_crashes_make_a_job_poison_and_blame_no_neighbour(

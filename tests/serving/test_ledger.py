@@ -30,9 +30,10 @@ def test_a_request_counts_where_it_is_and_only_as_long_as_it_is_there() -> None:
 def test_what_is_taken_is_promised_no_longer() -> None:
     ledger = Ledger()
     with ledger.at_engine(NEED) as entry:
-        assert ledger.promised_bytes == 500
-        entry.taken_bytes = 200
-        assert ledger.promised_bytes == 300
+        assert (ledger.promised_bytes, ledger.num_read) == (500, 0)
+        ledger.has_read(entry)
+        ledger.has_read(entry)
+        assert (ledger.promised_bytes, ledger.num_read) == (300, 1)
         entry.taken_bytes = 9999
         assert ledger.promised_bytes == 0
 

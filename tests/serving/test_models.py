@@ -48,3 +48,13 @@ def test_a_variant_can_be_what_requests_without_a_name_get() -> None:
 def test_another_name_is_refused_with_those_there_are(name: str) -> None:
     with pytest.raises(ModelNotFound, match="available: tiny, terse, wild"):
         Models("tiny", "tiny", VARIANTS).dress(request(name))
+
+
+def test_the_models_of_peers_go_by_the_names_they_have_there() -> None:
+    models = Models.of_peers(["phi4-mini:latest", "phi", "phi4-mini:latest"])
+    assert models.names == ("phi4-mini:latest", "phi")
+    for name in (None, "phi", "phi:latest", "phi4-mini:latest"):
+        asked = Request(id="a", messages=(), model=name)
+        assert models.dress(asked) == asked
+    with pytest.raises(ModelNotFound):
+        models.dress(Request(id="a", messages=(), model="phi4-mini"))

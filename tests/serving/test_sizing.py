@@ -20,8 +20,11 @@ TOOL = Tool(name="look", description="looks", parameters={"type": "object"})
 class PlainBudget:
     """A hundred bytes a token."""
 
-    def needed_bytes(self, *, prompt_tokens: int, answer_tokens: int) -> int:
-        return 100 * (prompt_tokens + answer_tokens)
+    def cache_bytes(self, tokens: int) -> int:
+        return 100 * tokens
+
+    def shared_bytes(self, *, slots: int) -> int:
+        return 1000 * slots
 
     def most_tokens(self, free_bytes: int) -> int:
         return free_bytes // 100
@@ -64,7 +67,7 @@ def test_tools_and_calls_are_prompt() -> None:
 def test_what_is_needed_follows_prompt_and_answer() -> None:
     need = known().need(request(prompt="x" * 288, max_tokens=50, policy=Policy.ANY))
     assert (need.likely_tokens, need.needed_bytes) == (100, 15_000)
-    assert (need.prompt_memory_bytes, need.fits_tokens) == (10_100, 50)
+    assert (need.prompt_memory_bytes, need.fits_tokens) == (10_000, 50)
     assert need.policy is Policy.ANY
 
 

@@ -138,6 +138,19 @@ def test_what_is_promised_is_no_room(home: Home) -> None:
             assert home.steward.look().room_bytes == 0
 
 
+def test_what_the_first_request_takes_for_all_is_kept_for_it(home: Home) -> None:
+    need = Need(
+        prompt_bytes=0, least_tokens=0, likely_tokens=0, needed_bytes=0, policy=Policy.LOCAL
+    )
+    home.steward.shared_bytes = 300
+    assert home.steward.look().room_bytes == 700
+    with home.ledger.at_engine(need) as entry:
+        home.ledger.has_read(entry)
+    assert home.steward.look().room_bytes == 1000
+    home.standing.change(State.LOADING, "again")
+    assert home.steward.look().room_bytes == 700
+
+
 def test_what_can_ever_be_taken_is_what_the_engine_and_the_mark_leave(home: Home) -> None:
     home.steward.engine_bytes = GB
     assert home.steward.most_bytes == 4 * GB - int(0.15 * 4 * GB) - GB

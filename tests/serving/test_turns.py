@@ -4,7 +4,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edge_agent.errors import Draining, EngineCrashed, InvalidRequest, Loading, Overloaded, Poison
+from edge_agent.errors import (
+    Draining,
+    EngineCrashed,
+    InvalidRequest,
+    Loading,
+    Overloaded,
+    PeerFailed,
+    Poison,
+    Pressure,
+    Unavailable,
+)
 from edge_agent.messages import Failed
 from edge_agent.serving import turns
 from edge_agent.serving.job import Ticket
@@ -25,7 +35,17 @@ def choice(waiting: list[Ticket], running: list[Ticket], most: int = 3) -> Ticke
     return choose(waiting, running, most=most, max_crashes=3)
 
 
-@pytest.mark.parametrize("error", [Draining("d", 1), Loading("l", 1), Overloaded("o", 1)])
+@pytest.mark.parametrize(
+    "error",
+    [
+        Draining("d", 1),
+        Loading("l", 1),
+        Overloaded("o", 1),
+        Pressure("p", 1),
+        PeerFailed("attic", "is away"),
+        Unavailable("u", 1),
+    ],
+)
 def test_not_now_puts_a_job_back_without_blame(error: EdgeError) -> None:
     assert after(Failed.of(error), crashes=2, max_crashes=3) is Next.AGAIN
 

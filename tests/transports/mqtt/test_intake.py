@@ -59,6 +59,7 @@ class SlowJobs:
         self.jobs = jobs
         self.gate = asyncio.Event()
         self.problem: Exception | None = None
+        self.expected_wait_s = jobs.expected_wait_s
 
     async def submit(self, draft: Draft) -> tuple[Taken, int]:
         await self.gate.wait()
