@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from edge_agent.modelstore.manifest import Shape
 
-_PAGE_BYTES = 4096
+# 4 KiB almost everywhere; some boards run kernels with 16 or 64 KiB.
+_PAGE_BYTES = mmap.PAGESIZE
 # Python names it from 3.13 on; the value is that of x86, ARM and RISC-V.
 _MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
 

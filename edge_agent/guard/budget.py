@@ -7,6 +7,7 @@ Phi-4-mini's shape, with 1 to 256 rows a step; `tests/real/test_budget.py` measu
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from edge_agent.modelstore.manifest import Shape
 
 _FLOAT_BYTES = 4
-# What x86 has, and most of ARM; a Raspberry Pi 5 may have 16 KiB.
-PAGE_BYTES = 4096
 # Each slot that runs has a binding, a row of logits with its indices, and threads' small blocks.
 _SLOT_BYTES = 768 << 10
 # Doubles and indices of the vocabulary that the choice of a token goes through, one after another.
@@ -39,7 +38,7 @@ class Budget:
     """Prompt tokens that are computed in one step."""
     context_tokens: int
     """Prompt and answer together, at most, of one request."""
-    page_bytes: int = PAGE_BYTES
+    page_bytes: int = mmap.PAGESIZE
 
     def needed_bytes(
         self, *, prompt_tokens: int, answer_tokens: int, is_greedy: bool = False

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_agent.engine.kv_cache import KvArena, KvDtype, capacity_for
 from edge_agent.guard.budget import Budget
 from edge_agent.modelstore.fit import kv_bytes_per_token
 from edge_agent.modelstore.manifest import Shape
@@ -82,6 +83,15 @@ def test_strips_grow_by_pages() -> None:
     assert budget().cache_bytes(0) == 0
     assert budget().cache_bytes(1) == budget().cache_bytes(8) == one_page
     assert budget().cache_bytes(9) == 2 * one_page
+
+
+@pytest.mark.parametrize("kv_dtype", KvDtype)
+@pytest.mark.parametrize("tokens", [1, 16, 17, 100])
+def test_it_agrees_with_the_engine_about_what_a_cache_takes(kv_dtype: KvDtype, tokens: int) -> None:
+    capacity = capacity_for(SMOL, tokens=128, dtype=kv_dtype.stored)
+    arena = KvArena(SMOL, slots=1, capacity=capacity, dtype=kv_dtype.stored)
+    here = Budget(shape=SMOL, kv_dtype=kv_dtype, chunk_tokens=128, context_tokens=128)
+    assert here.cache_bytes(tokens) == arena.bytes_of(tokens)
 
 
 def test_larger_pages_round_further() -> None:
