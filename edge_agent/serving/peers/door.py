@@ -7,20 +7,17 @@ no cookies, no compression: a key and a prompt go to the address that is configu
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
-import socket
 import ssl
 from typing import TYPE_CHECKING
 
 import aiohttp
 import msgspec
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 
 from edge_agent import __version__
 from edge_agent.errors import Forbidden
 from edge_agent.messages import Policy
+from edge_agent.serving.peers.names import Names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,6 +100,7 @@ class Door:
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
         self._session: aiohttp.ClientSession | None = None
+        self._names: Names | None = None
 
     async def get(self, path: str, *, policy: Policy) -> Reply:
         """Ask for `path`. Raises as `post` does."""
@@ -126,6 +124,9 @@ class Door:
         if self._session:
             await self._session.close()
             self._session = None
+        if self._names:
+            await self._names.close()  # the session closes only what it made
+            self._names = None
 
     async def _knock(
         self,
@@ -162,7 +163,7 @@ class Door:
 
     def _make_session(self) -> aiohttp.ClientSession:
         """Return a session; made here, as it belongs to the loop that runs."""
-        resolver = _SiteResolver() if self._peer.zone == "site" else ThreadedResolver()
+        self._names = Names(on_site=self._peer.zone == "site")
         connect_s = self._peer.connect_timeout_s
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
@@ -171,7 +172,7 @@ class Door:
                 force_close=True,
                 limit=0,  # how many is decided before we come here
                 use_dns_cache=False,
-                resolver=resolver,
+                resolver=self._names,
                 ssl=True,  # verified by the certificates that the system trusts
             ),
             headers=self._headers,
@@ -184,38 +185,6 @@ class Door:
             max_field_size=_MOST_HEADER_BYTES,
             max_headers=_MOST_HEADERS,
         )
-
-
-class _SiteResolver(AbstractResolver):
-    """Finds the addresses of a name, as far as they can be on the site.
-
-    Whoever can change the answers of a name server could else send prompts of the site anywhere.
-    A peer of the site with a public address is configured by that address.
-    """
-
-    def __init__(self) -> None:
-        self._resolver = ThreadedResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """Return the addresses of `host` that are not public."""
-        found = await self._resolver.resolve(host, port, family)
-        near = [result for result in found if not _is_public(result["host"])]
-        if not near:
-            msg = f"{host} has public addresses only, which a peer of zone site must not have"
-            raise OSError(None, msg)
-        return near
-
-    async def close(self) -> None:
-        """Nothing is held."""
-
-
-def _is_public(address: str) -> bool:
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped:
-        ip = ip.ipv4_mapped
-    return ip.is_global
 
 
 # The first that fits holds.

@@ -7,7 +7,7 @@ from collections import deque
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from edge_agent.errors import DeadlineExceeded, EdgeError, Unavailable
+from edge_agent.errors import EdgeError, Unavailable
 from edge_agent.messages import Delta, Failed, ToolCall
 from edge_agent.serving.peers.trouble import Kind, Trouble
 
@@ -70,7 +70,7 @@ class Relay:
                     waiting.append((peer, back_s))
             else:
                 return
-        yield Failed.of(self._verdict(request, troubles, deadline_s))
+        yield Failed.of(_verdict(troubles))
 
     def _may_try(self, troubles: list[Trouble]) -> bool:
         """Return whether one more try is allowed; the first is, and after one that cost nothing."""
@@ -87,15 +87,12 @@ class Relay:
         back_s = self._clock() + asked_s
         return back_s if deadline_s is None or back_s < deadline_s else None
 
-    def _verdict(
-        self, request: Request, troubles: list[Trouble], deadline_s: float | None
-    ) -> EdgeError:
-        """Return why nobody answered: every reason, not only the last."""
-        if deadline_s is not None and self._clock() >= deadline_s:
-            return DeadlineExceeded(request.deadline_s or 0.0)
-        if len(troubles) == 1:
-            return troubles[0].error
-        said = [trouble.error.retry_after_s for trouble in troubles]
-        reason = "; ".join(dict.fromkeys(str(trouble) for trouble in troubles))
-        after_s = min((s for s in said if s is not None), default=RETRY_AFTER_S)
-        return Unavailable(reason or "no peer can be asked now", after_s)
+
+def _verdict(troubles: list[Trouble]) -> EdgeError:
+    """Return why nobody answered: every reason, not only the last."""
+    if len(troubles) == 1:
+        return troubles[0].error
+    said = [trouble.error.retry_after_s for trouble in troubles]
+    reason = "; ".join(dict.fromkeys(str(trouble) for trouble in troubles))
+    after_s = min((s for s in said if s is not None), default=RETRY_AFTER_S)
+    return Unavailable(reason or "no peer can be asked now", after_s)

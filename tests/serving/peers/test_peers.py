@@ -11,6 +11,7 @@ from edge_agent import config
 from edge_agent.errors import ConfigError
 from edge_agent.messages import Answer, Policy, Sampling
 from edge_agent.serving.peers import peers as peers_module
+from edge_agent.serving.peers import probe
 from edge_agent.serving.peers.breaker import OPEN_AFTER, Standing
 from edge_agent.serving.peers.peers import Peers
 from tests.serving.peers.double import Double, Fault
@@ -202,3 +203,9 @@ def test_a_key_file_that_is_not_there_is_said(tmp_path: Path) -> None:
     peer = settings(NOWHERE, api_key_file=str(tmp_path / "key"))
     with pytest.raises(ConfigError, match="No such file"):
         Peers([peer], config.Routing())
+
+
+def test_a_peer_that_is_back_is_known_within_half_a_minute() -> None:
+    longest_s = peers_module.PROBE_EVERY_S * (1 + peers_module.PROBE_SPREAD) + probe.LIMIT_S
+    assert longest_s <= 30
+    assert peers_module.PROBE_EVERY_S >= 10
