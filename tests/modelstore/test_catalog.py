@@ -37,7 +37,9 @@ def test_every_shipped_card_can_be_read_and_every_variant_has_its_base(tmp_path:
 
 
 def test_the_default_model_has_a_card(tmp_path: Path) -> None:
-    assert Config().model in catalog_of(tmp_path)
+    default = Config().model
+    assert default is not None
+    assert default in catalog_of(tmp_path)
 
 
 @pytest.mark.parametrize("card", catalog_of(Path("/none")).cards, ids=lambda card: card.name)

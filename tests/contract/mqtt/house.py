@@ -40,7 +40,7 @@ class MqttHouse:
             state=self.state,
             detail="",
             version="1.2.3",
-            model=self.config.model,
+            model=self.config.model or "",
             models=(),
             uptime_s=1.0,
             slots=self.config.engine.slots,
