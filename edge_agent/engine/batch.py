@@ -30,9 +30,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """T real tokens of rows in slots [0, B), the longest of them S tokens; R rows of logits."""
+    """T real tokens of rows in B slots side by side, at most S tokens in each; R rows of logits."""
 
-    num_slots: int
+    slots: range
+    """From the first slot that has a row to the last."""
     num_logits: int
     feeds: dict[str, NDArray[np.int64] | NDArray[np.int32]]
     """Graph inputs by name: input_ids [T], pad_idx [B, S], unpad_idx [T], seqlens_k [B],
@@ -44,7 +45,8 @@ def pack(rows: Sequence[Row]) -> Batch:
 
     Logits come out in the order of `rows`, those of one row in the order of its tokens.
     """
-    num_slots = max(row.slot for row in rows) + 1
+    slots = range(min(row.slot for row in rows), max(row.slot for row in rows) + 1)
+    num_slots = len(slots)
     width = max(len(row.tokens) for row in rows)
     total = sum(len(row.tokens) for row in rows)
     input_ids = np.empty(total, np.int64)
@@ -60,17 +62,18 @@ def pack(rows: Sequence[Row]) -> Batch:
     for row in rows:
         count = len(row.tokens)
         end = start + count
-        first = row.past + row.position_offset
+        place = row.slot - slots.start
+        position = row.past + row.position_offset
         input_ids[start:end] = row.tokens
-        unpad_idx[start:end] = np.arange(row.slot * width, row.slot * width + count)
-        pad_idx[row.slot, :count] = np.arange(start, end)
-        position_ids[row.slot, :count] = np.arange(first, first + count)
-        seqlens_k[row.slot] = row.past + count - 1
-        query_seqlens[row.slot] = count
+        unpad_idx[start:end] = np.arange(place * width, place * width + count)
+        pad_idx[place, :count] = np.arange(start, end)
+        position_ids[place, :count] = np.arange(position, position + count)
+        seqlens_k[place] = row.past + count - 1
+        query_seqlens[place] = count
         logit_idx += range(end - row.num_logits, end)
         start = end
     return Batch(
-        num_slots=num_slots,
+        slots=slots,
         num_logits=len(logit_idx),
         feeds={
             "input_ids": input_ids,

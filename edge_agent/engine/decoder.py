@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from edge_agent.modelstore.manifest import Manifest
     from edge_agent.modelstore.prepared import Graph
 
+# One for each stretch of slots that ran together; a new one costs less than a millisecond.
+_MOST_BINDINGS = 64
+
 
 def session_options(threads: int) -> ort.SessionOptions:
     """Return the one set of options that every model is loaded with."""
@@ -89,7 +92,7 @@ class Decoder:
             "total_len": np.array(capacity, np.int32),
             **scales,
         }
-        self._bindings: dict[int, ort.IOBinding] = {}
+        self._bindings: dict[range, ort.IOBinding] = {}
         self._logits = np.empty((slots, self.vocab), np.float32)
 
     def forward(self, rows: Sequence[Row]) -> NDArray[np.float32]:
@@ -98,7 +101,7 @@ class Decoder:
         The caches of the rows' slots grow by the rows' tokens, in place.
         """
         batch = pack(rows)
-        binding = self._binding(batch.num_slots)
+        binding = self._binding(batch.slots)
         for name, array in batch.feeds.items():
             binding.bind_cpu_input(name, array)
         logits = self._bind_logits(binding, batch)
@@ -112,19 +115,22 @@ class Decoder:
         binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
         return logits
 
-    def _binding(self, num_slots: int) -> ort.IOBinding:
-        """Return the binding of slots [0, num_slots), with all that never changes bound once."""
-        if num_slots in self._bindings:
-            return self._bindings[num_slots]
+    def _binding(self, slots: range) -> ort.IOBinding:
+        """Return the binding of `slots`, with all that never changes bound once."""
+        if slots in self._bindings:
+            return self._bindings[slots]
+        if len(self._bindings) == _MOST_BINDINGS:
+            del self._bindings[next(iter(self._bindings))]
         binding = self._session.io_binding()
         for name, array in self._constants.items():
             binding.bind_cpu_input(name, array)
         for layer, sides in enumerate(self.arena.layers):
             for side, array in zip("kv", sides, strict=True):
-                place = (array.dtype, (num_slots, *array.shape[1:]), array.ctypes.data)
+                part = array[slots.start : slots.stop]
+                place = (part.dtype, part.shape, part.ctypes.data)
                 binding.bind_input(f"past.{layer}.{side}", "cpu", 0, *place)
                 binding.bind_output(f"present.{layer}.{side}", "cpu", 0, *place)
-        self._bindings[num_slots] = binding
+        self._bindings[slots] = binding
         return binding
 
 

@@ -52,6 +52,31 @@ def test_a_row_in_company_gives_the_logits_of_the_row_alone(
     )
 
 
+@pytest.mark.parametrize("kv_dtype", KvDtype)
+def test_a_copied_beginning_gives_the_logits_of_a_computed_one(
+    tmp_path: Path, kv_dtype: KvDtype
+) -> None:
+    decoder = with_scales(tmp_path, kv_dtype, slots=4)
+    decoder.forward([Row(slot=1, past=0, tokens=PROMPT, num_logits=0)])
+    rest = [9, 8]
+    there = decoder.forward([Row(slot=1, past=7, tokens=rest, num_logits=2)]).copy()
+
+    decoder.arena.copy(1, 3, start=0, stop=7)
+    here = decoder.forward([Row(slot=3, past=7, tokens=rest, num_logits=2)])
+
+    assert np.array_equal(here, there)
+
+
+def test_bindings_do_not_pile_up(tmp_path: Path) -> None:
+    decoder = with_scales(tmp_path, KvDtype.FP32, slots=16)
+    for first in range(16):
+        for last in range(first + 1, 16):
+            rows = [Row(slot=slot, past=0, tokens=[1], num_logits=0) for slot in (first, last)]
+            decoder.forward(rows)
+
+    assert len(decoder._bindings) == 64
+
+
 @pytest.mark.parametrize("kv_dtype", [KvDtype.FP16, KvDtype.INT8])
 def test_a_smaller_cache_is_near_the_whole_one(tmp_path: Path, kv_dtype: KvDtype) -> None:
     rows = [Row(slot=0, past=0, tokens=PROMPT, num_logits=len(PROMPT))]
