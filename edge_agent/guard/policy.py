@@ -68,7 +68,8 @@ def step(
         state: the state before.
         memory: the sample.
         now_s: when it was taken, on a clock that only goes forward.
-        load_bytes: what must be available before an ended engine may come back.
+        load_bytes: what loading an engine takes that only its end gives back; CRITICAL is left
+            when so much is there above the mark of SOFT.
         is_loading: an engine is loading; it reads its weights from the disk and waits for them,
             which is no sign of need.
     """

@@ -95,7 +95,10 @@ def _is_short(memory: Memory) -> bool:
 def _by_bytes(memory: Memory, load_bytes: int) -> Reading:
     available, total = memory.available_bytes, _megabytes(memory.total_bytes)
     leave = {level: mark_bytes(memory, share) for level, share in LEAVE_SHARE.items()}
-    leave[Level.CRITICAL] = max(leave[Level.CRITICAL], load_bytes)
+    if load_bytes:
+        # Or the engine would come back only to raise the level by that.
+        after = load_bytes + mark_bytes(memory, ENTER_SHARE[Level.SOFT])
+        leave[Level.CRITICAL] = max(leave[Level.CRITICAL], after)
     return Reading(
         entered=_highest(
             level for level, share in ENTER_SHARE.items() if available < mark_bytes(memory, share)

@@ -42,7 +42,7 @@ class Watch:
 
         Args:
             look: takes a sample, reserve and budget already off it; None where nothing tells.
-            load_bytes: what must be available before an ended engine may come back.
+            load_bytes: what loading an engine takes that only its end gives back.
             is_loading: whether an engine is reading its weights.
             clock: seconds that only go forward.
         """

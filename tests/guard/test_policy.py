@@ -108,7 +108,7 @@ def test_levels_rise_one_after_the_other_with_time_between() -> None:
 
 
 def test_the_model_comes_back_only_where_it_fits() -> None:
-    needed = int(0.7 * TOTAL)
+    needed = int(0.6 * TOTAL)
     state = step(State(), memory(0.04), 0.0)
     for second in range(1, 1000):
         state = step(state, memory(0.6), second, load_bytes=needed)

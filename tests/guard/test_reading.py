@@ -67,11 +67,12 @@ def test_on_a_large_machine_the_marks_are_bytes() -> None:
     assert mark_bytes(large, 0.15) == mark_bytes(memory(1, total=8 << 30), 0.15)
 
 
-def test_an_engine_that_is_to_come_back_must_find_what_it_needs() -> None:
+def test_an_engine_that_is_to_come_back_must_find_what_it_needs_and_stay_calm() -> None:
     needed = int(0.6 * TOTAL)
     assert read(memory(0.5), NOTHING, load_bytes=needed).kept is Level.CRITICAL
     assert read(memory(0.5), NOTHING, load_bytes=needed).entered is Level.CALM
-    assert read(memory(0.7), NOTHING, load_bytes=needed).kept is Level.CALM
+    assert read(memory(0.74), NOTHING, load_bytes=needed).kept is Level.CRITICAL
+    assert read(memory(0.76), NOTHING, load_bytes=needed).kept is Level.CALM
 
 
 @pytest.mark.parametrize(

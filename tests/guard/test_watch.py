@@ -115,7 +115,7 @@ def test_critical_is_left_only_where_the_model_fits() -> None:
         scene.now_s += 1
         watch.poll()
     assert watch.as_health().level == "critical"
-    scene.share = 0.7
+    scene.share = 0.8
     for _ in range(121):
         scene.now_s += 1
         watch.poll()
