@@ -40,7 +40,7 @@ from edge_agent.serving.others import Others
 from edge_agent.serving.peers.peers import Peers
 from edge_agent.serving.router import Router
 from edge_agent.serving.sizing import Sizes, engine_bytes
-from edge_agent.serving.steward import Steward
+from edge_agent.serving.steward import EngineNeeds, Steward
 from edge_agent.serving.wellness import answers, obstacles, peers_health
 from edge_agent.transports.http.server import HttpServer
 from edge_agent.transports.mqtt.client import MqttClient
@@ -157,7 +157,7 @@ class Daemon:
         self._find_engine = find_engine
         self._began_s = time.monotonic()
         self._served: tuple[Served, ...] = ()
-        self._engine_bytes = 0
+        self._needs = EngineNeeds()
         self._rules = Rules.of(config)
         self._ledger = Ledger()
         self._lag = Lag()
@@ -168,10 +168,10 @@ class Daemon:
         )
         self._watch = Watch(
             self._look_at_memory,
-            load_bytes=lambda: self._engine_bytes,
+            load_bytes=lambda: self._needs.load_bytes,
             is_loading=lambda: standing.state is State.LOADING,
         )
-        self._steward = Steward(self._watch, self._supervisor, standing, self._ledger)
+        self._steward = Steward(self._watch, self._supervisor, standing, self._ledger, self._needs)
         self._metrics = Metrics(models.default, self.health)
         self._router = Router(
             self._supervisor,
@@ -282,10 +282,10 @@ class Daemon:
         self._served = tuple(
             msgspec.structs.replace(source.served, name=name) for name in self._models.names
         )
-        self._engine_bytes = self._steward.engine_bytes = source.engine_bytes
+        self._needs.engine_bytes = source.engine_bytes
         if source.budget is not None:
             slots = self._config.engine.slots
-            self._steward.shared_bytes = source.budget.shared_bytes(slots=slots)
+            self._needs.shared_bytes = source.budget.shared_bytes(slots=slots)
         self._steward.context_tokens = source.served.context_tokens
         self._sizes.know(source.budget, source.served.context_tokens, self._steward.most_bytes)
         await self._supervisor.run(source.command)

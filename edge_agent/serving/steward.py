@@ -7,6 +7,7 @@ lowest priority gives way. CRITICAL: the engine ends, and comes back when the le
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from edge_agent.guard.reading import ENTER_SHARE, Level, mark_bytes
@@ -81,11 +82,38 @@ class Engines(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class EngineNeeds:
+    """The memory that the engine takes by itself."""
+
+    engine_bytes: int = 0
+    """Before any request, mapped weights apart."""
+    shared_bytes: int = 0
+    """Taken with the first request after a load, once for all."""
+    had_bytes: int | None = None
+    """What was available when the engine was last loaded."""
+
+    @property
+    def load_bytes(self) -> int:
+        """What must be available before an engine that was ended for memory comes back.
+
+        Never more than it was content with: a machine that is always too small by our arithmetic
+        would else never have its engine again.
+        """
+        needed = self.engine_bytes + self.shared_bytes
+        return needed if self.had_bytes is None else min(needed, self.had_bytes)
+
+
 class Steward:
     """Stands between the guard and the engine."""
 
     def __init__(
-        self, watch: Guard, supervisor: Engines, standing: Standing, ledger: Ledger
+        self,
+        watch: Guard,
+        supervisor: Engines,
+        standing: Standing,
+        ledger: Ledger,
+        needs: EngineNeeds,
     ) -> None:
         self._watch = watch
         self._supervisor = supervisor
@@ -93,10 +121,7 @@ class Steward:
         self._ledger = ledger
         self._is_holding = False
         self.context_tokens: int | None = None
-        self.engine_bytes = 0
-        """What the engine takes before any request, mapped weights apart."""
-        self.shared_bytes = 0
-        """What the first request after a load takes once for all."""
+        self._needs = needs
         self._read_at_load = 0
         standing.listen(self._note_load)
         supervisor.on_oom = self._struck
@@ -127,16 +152,18 @@ class Steward:
         if memory is None:
             return None
         mark = mark_bytes(memory, ENTER_SHARE[Level.SOFT])
-        return max(0, memory.total_bytes - mark - self.engine_bytes)
+        return max(0, memory.total_bytes - mark - self._needs.engine_bytes)
 
     @property
     def _still_shared(self) -> int:
         """What the engine will take with the first request that it answers."""
-        return self.shared_bytes if self._ledger.num_read == self._read_at_load else 0
+        return self._needs.shared_bytes if self._ledger.num_read == self._read_at_load else 0
 
     def _note_load(self, state: State, _detail: str) -> None:
         if state is State.LOADING:
             self._read_at_load = self._ledger.num_read
+            memory = self._watch.memory
+            self._needs.had_bytes = None if memory is None else memory.available_bytes
 
     def _act(self, level: Level) -> None:
         if level is Level.CRITICAL:

@@ -12,7 +12,7 @@ from edge_agent.messages import Policy
 from edge_agent.ops.health import State
 from edge_agent.serving.admission import Need
 from edge_agent.serving.ledger import Ledger
-from edge_agent.serving.steward import LEAST_RETRY_S, Steward
+from edge_agent.serving.steward import LEAST_RETRY_S, EngineNeeds, Steward
 from edge_agent.worker.standing import Standing
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ class Home:
         self.supervisor = FakeSupervisor()
         self.standing = Standing(State.READY, "serving")
         self.ledger = Ledger()
-        self.steward = Steward(self.watch, self.supervisor, self.standing, self.ledger)
+        self.needs = EngineNeeds()
+        self.steward = Steward(self.watch, self.supervisor, self.standing, self.ledger, self.needs)
 
 
 @pytest.fixture
@@ -142,7 +143,7 @@ def test_what_the_first_request_takes_for_all_is_kept_for_it(home: Home) -> None
     need = Need(
         prompt_bytes=0, least_tokens=0, likely_tokens=0, needed_bytes=0, policy=Policy.LOCAL
     )
-    home.steward.shared_bytes = 300
+    home.needs.shared_bytes = 300
     assert home.steward.look().room_bytes == 700
     with home.ledger.at_engine(need) as entry:
         home.ledger.has_read(entry)
@@ -152,8 +153,19 @@ def test_what_the_first_request_takes_for_all_is_kept_for_it(home: Home) -> None
 
 
 def test_what_can_ever_be_taken_is_what_the_engine_and_the_mark_leave(home: Home) -> None:
-    home.steward.engine_bytes = GB
+    home.needs.engine_bytes = GB
     assert home.steward.most_bytes == 4 * GB - int(0.15 * 4 * GB) - GB
+
+
+def test_an_engine_comes_back_where_it_was_content_before(home: Home) -> None:
+    home.needs.engine_bytes, home.needs.shared_bytes = 2 * GB, GB
+    assert home.needs.load_bytes == 3 * GB
+    home.standing.change(State.LOADING, "again")
+    assert home.needs.load_bytes == 2 * GB  # what was available then
+    home.watch.memory = None
+    home.standing.change(State.READY, "")
+    home.standing.change(State.LOADING, "and again")
+    assert home.needs.load_bytes == 3 * GB
 
 
 def test_a_machine_that_tells_nothing_limits_nothing(home: Home) -> None:
