@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 # What a client is told to wait when the queue is full and nothing has finished yet.
 _FULL_RETRY_S = 5.0
+# Beyond those that run, for prefixes to stay where they are: conversations and system prompts that
+# take turns. They cost addresses, and a comparison each.
+_SPARE_SLOTS = 4
 
 
 class Engine:
@@ -77,8 +80,7 @@ class Engine:
         self._holes = np.asarray(self._tokenizer.holes(manifest.shape.vocab), np.int64)
         # A row is checked with its padded chunk, so the caches reach one chunk past the context.
         tokens = self.context + chunk_tokens
-        # Besides those that run, as many keep what they hold: addresses cost nothing.
-        rows = slots if prefix_bytes == 0 else 2 * slots
+        rows = slots if prefix_bytes == 0 else slots + _SPARE_SLOTS
         self._decoder = Decoder(
             package,
             manifest,
@@ -119,6 +121,11 @@ class Engine:
     def waiting(self) -> int:
         """Number of requests without a slot."""
         return len(self._waiting)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory of what ended requests left in the KV cache, all of which can be given back."""
+        return self._prefixes.kept_bytes
 
     def prepare(self, request: Request) -> Prepared:
         """Render and tokenize `request`, and check that it fits. Any thread.

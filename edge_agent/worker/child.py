@@ -25,6 +25,7 @@ from edge_agent.worker.link import (
     LoadFailed,
     Ready,
     Run,
+    Shrink,
     Started,
     Stop,
     ToChild,
@@ -83,6 +84,8 @@ class Child:
         self._silent_until_s = time.monotonic() + LOAD_LIMIT_S
         self.ready: Ready | None = None
         self.load_failure: str | None = None
+        self.kept_bytes = 0
+        """Memory that the engine can give back at once, as of its last beat."""
         self.is_dismissed = False
         """It was ended because it was not wanted; that is no crash."""
 
@@ -166,8 +169,8 @@ class Child:
             case Started(id=link_id):
                 if stream := self._streams.get(link_id):
                     stream.is_started = True
-            case Beat():
-                pass  # its arrival is its meaning
+            case Beat(kept_bytes=kept_bytes):  # its arrival is most of its meaning
+                self.kept_bytes = kept_bytes
             case Ready():
                 self.ready = message
                 on_ready(message)
@@ -199,6 +202,10 @@ class Child:
         """End `stream` with `error`; the engine stops working on its request."""
         self._send(Cancel(stream.link_id))
         self._deliver(stream.link_id, Failed.of(error))
+
+    def shrink_prefixes(self, to_bytes: int) -> None:
+        """Have the engine keep at most so much KV cache of ended requests from now on."""
+        self._send(Shrink(to_bytes=to_bytes))
 
     def fail(self, error: EdgeError) -> None:
         """End every open stream with `error`."""

@@ -27,6 +27,7 @@ from edge_agent.worker.link import (
     Emit,
     LoadFailed,
     Ready,
+    Shrink,
     Started,
     Stop,
     ToParent,
@@ -73,6 +74,10 @@ class StepEngine(Protocol[PreparedT]):
     def waiting(self) -> int:
         """Number of requests without a slot."""
 
+    @property
+    def kept_bytes(self) -> int:
+        """Memory of what ended requests left behind, which `shrink_prefixes` gives back."""
+
     def prepare(self, request: Request) -> PreparedT:
         """Do what needs no engine state, in any thread; raises EdgeError as a refusal."""
 
@@ -81,6 +86,9 @@ class StepEngine(Protocol[PreparedT]):
 
     def cancel(self, request_id: str) -> None:
         """Stop working on a request, if it is here; the next step tells of its end."""
+
+    def shrink_prefixes(self, to_bytes: int) -> int:
+        """Keep at most so much of ended requests from now on; return the bytes that this freed."""
 
     def step(self) -> list[tuple[str, Event]]:
         """Compute one step and return the events it brought."""
@@ -122,6 +130,8 @@ class Host(Generic[PreparedT]):
                 case Cancel(id=request_id):
                     self._queued.pop(request_id, None)
                     self._engine.cancel(request_id)
+                case Shrink(to_bytes=to_bytes):
+                    self._engine.shrink_prefixes(to_bytes)
                 case Emit():
                     self._send(arrival)
         return True
@@ -155,7 +165,10 @@ class Host(Generic[PreparedT]):
         if now_s - self._last_beat_s >= BEAT_S:
             self._last_beat_s = now_s
             running, waiting = len(self._engine.running), self._engine.waiting
-            self._send(Beat(steps=self._steps, running=running, waiting=waiting))
+            kept_bytes = self._engine.kept_bytes
+            self._send(
+                Beat(steps=self._steps, running=running, waiting=waiting, kept_bytes=kept_bytes)
+            )
 
     def _send(self, message: ToParent) -> None:
         self._out += encode(message)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from edge_agent.errors import Cancelled, EdgeError, Internal
 from edge_agent.messages import Failed, Request
-from edge_agent.worker.link import Cancel, Emit, FrameReader, LinkBroken, Run, Stop, ToChild
+from edge_agent.worker.link import Cancel, Emit, FrameReader, LinkBroken, Run, Shrink, Stop, ToChild
 
 if TYPE_CHECKING:
     import socket
@@ -35,7 +35,7 @@ class Submit(Generic[PreparedT]):
 
 
 class Intake(Generic[PreparedT]):
-    """Everything the daemon asks for, as a queue of `Submit | Emit | Cancel | Stop`.
+    """Everything the daemon asks for, as a queue.
 
     `Emit` is a refusal to be sent as it is: a bad prompt, or one cancelled before it was read.
     """
@@ -44,7 +44,9 @@ class Intake(Generic[PreparedT]):
         """`exit_on_end` is called by the reading thread when nobody is at the other end."""
         self._link = link
         self._exit_on_end = exit_on_end
-        self._arrived: SimpleQueue[Submit[PreparedT] | Emit | Cancel | Stop] = SimpleQueue()
+        self._arrived: SimpleQueue[Submit[PreparedT] | Emit | Cancel | Shrink | Stop] = (
+            SimpleQueue()
+        )
         self._unread: SimpleQueue[Request] = SimpleQueue()
         self._lock = threading.Lock()
         self._preparing: set[str] = set()
@@ -59,7 +61,7 @@ class Intake(Generic[PreparedT]):
             target=self._prepare_all, args=(prepare,), name="preparer", daemon=True
         ).start()
 
-    def take(self, wait_s: float) -> Iterator[Submit[PreparedT] | Emit | Cancel | Stop]:
+    def take(self, wait_s: float) -> Iterator[Submit[PreparedT] | Emit | Cancel | Shrink | Stop]:
         """Yield what has arrived; if that is nothing, wait up to `wait_s` for the first."""
         try:
             yield self._arrived.get(timeout=wait_s) if wait_s else self._arrived.get_nowait()
@@ -87,7 +89,7 @@ class Intake(Generic[PreparedT]):
                 self._unread.put(request)
             case Cancel(id=request_id) if self._leave(request_id):
                 self._arrived.put(Emit(id=request_id, event=Failed.of(Cancelled())))
-            case Cancel() | Stop():
+            case Cancel() | Shrink() | Stop():
                 self._arrived.put(message)
 
     def _leave(self, request_id: str) -> bool:

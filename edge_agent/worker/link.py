@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # The largest frame is a request; bodies are limited to 64 MiB at most, and JSON shrinks.
 MAX_FRAME_BYTES = 80 << 20
+# More than there is of anything: of what ended requests leave, as much is kept as is configured.
+AS_CONFIGURED_BYTES = 1 << 62
 _HEADER = struct.Struct(">I")
 
 
@@ -32,6 +34,12 @@ class Cancel(Struct, frozen=True, tag="cancel"):
     """Parent to child: stop working on `id`; its stream ends with `Failed(cancelled)`."""
 
     id: str
+
+
+class Shrink(Struct, frozen=True, kw_only=True, tag="shrink"):
+    """Parent to child: of ended requests keep at most so many bytes of KV cache from now on."""
+
+    to_bytes: int
 
 
 class Stop(Struct, frozen=True, tag="stop"):
@@ -64,11 +72,13 @@ class Started(Struct, frozen=True, kw_only=True, tag="started"):
 
 
 class Beat(Struct, frozen=True, kw_only=True, tag="beat"):
-    """Child to parent, at least once a second while healthy: alive, and how busy."""
+    """Child to parent, at least once a second while healthy: alive, how busy, how full."""
 
     steps: int
     running: int
     waiting: int
+    kept_bytes: int = 0
+    """Of ended requests, in the KV cache."""
 
 
 class LoadFailed(Struct, frozen=True, kw_only=True, tag="load_failed"):
@@ -77,7 +87,7 @@ class LoadFailed(Struct, frozen=True, kw_only=True, tag="load_failed"):
     message: str
 
 
-ToChild = Run | Cancel | Stop
+ToChild = Run | Cancel | Shrink | Stop
 ToParent = Ready | Started | Emit | Beat | LoadFailed
 
 

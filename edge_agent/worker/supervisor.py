@@ -21,6 +21,7 @@ from edge_agent.worker.backoff import wait_s
 from edge_agent.worker.blame import Blame, fingerprint
 from edge_agent.worker.child import Child
 from edge_agent.worker.giving_way import giving_way
+from edge_agent.worker.link import AS_CONFIGURED_BYTES
 from edge_agent.worker.load_clock import LoadClock
 from edge_agent.worker.news import News
 from edge_agent.worker.stay import Stay
@@ -90,6 +91,7 @@ class Supervisor:
         self._load_clock = LoadClock()
         self.on_oom: Callable[[str], None] | None = None
         """Told how a process ended that was killed for want of memory, before the next starts."""
+        self._most_kept_bytes = AS_CONFIGURED_BYTES
         self.restarts = 0
         self.ready: Ready | None = None
         standing.listen(lambda _state, _detail: self._news.tell())
@@ -157,6 +159,20 @@ class Supervisor:
         """Let there be a process again; one is started if it was wanted before."""
         self._stay.release()
         self._obey()
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory that the engine keeps of ended requests, and gives back when it has to."""
+        return self._child.kept_bytes if self._child else 0
+
+    def shrink_prefixes(self, to_bytes: int) -> None:
+        """Have this engine and the next ones keep at most so much of ended requests.
+
+        `AS_CONFIGURED_BYTES` lifts that.
+        """
+        self._most_kept_bytes = to_bytes
+        if self._child and self._child.ready:
+            self._child.shrink_prefixes(to_bytes)
 
     def preempt(self, reason: str, *, retry_after_s: float, most: int = 1) -> int:
         """Fail up to `most` running requests with `Pressure`; return how many there were."""
@@ -278,6 +294,8 @@ class Supervisor:
             ready.threads,
             ready.load_s,
         )
+        if self._child and self._most_kept_bytes < AS_CONFIGURED_BYTES:
+            self._child.shrink_prefixes(self._most_kept_bytes)
         self._load_clock.ready(time.monotonic())
         self.ready = ready
         self._standing.change(State.READY, f"serving {ready.model}")

@@ -19,6 +19,7 @@ from edge_agent.worker.link import (
     Emit,
     FrameReader,
     Run,
+    Shrink,
     Started,
     Stop,
     ToChild,
@@ -42,6 +43,7 @@ class WordEngine:
         self.gate = threading.Event()
         self.is_preparing = threading.Event()
         self.steps_with: list[tuple[str, ...]] = []
+        self.kept_bytes = 5000
         self._queue: list[str] = []
         self._running: list[str] = []
 
@@ -75,6 +77,10 @@ class WordEngine:
         for ids in (self._queue, self._running):
             with contextlib.suppress(ValueError):
                 ids.remove(request_id)
+
+    def shrink_prefixes(self, to_bytes: int) -> int:
+        self.kept_bytes = to_bytes
+        return 0
 
     def step(self) -> list[tuple[str, Event]]:
         if self._queue and not self._running:
@@ -133,8 +139,15 @@ def parent() -> Iterator[Parent]:
 
 
 def test_an_idle_host_beats(parent: Parent) -> None:
-    assert parent.next(beats=True) == Beat(steps=0, running=0, waiting=0)
-    assert parent.next(beats=True) == Beat(steps=0, running=0, waiting=0)
+    idle = Beat(steps=0, running=0, waiting=0, kept_bytes=5000)
+    assert parent.next(beats=True) == idle
+    assert parent.next(beats=True) == idle
+
+
+def test_an_idle_host_gives_back_what_it_keeps(parent: Parent) -> None:
+    parent.send(Shrink(to_bytes=700))
+    while parent.next(beats=True) != Beat(steps=0, running=0, waiting=0, kept_bytes=700):
+        pass
 
 
 def test_a_request_is_named_a_suspect_before_its_first_step(parent: Parent) -> None:

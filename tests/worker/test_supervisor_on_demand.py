@@ -13,6 +13,7 @@ from edge_agent.config import Engine
 from edge_agent.errors import EdgeError, Loading, Pressure
 from edge_agent.messages import Done, Event, Failed, Priority
 from edge_agent.ops.health import State
+from edge_agent.worker.link import AS_CONFIGURED_BYTES
 from tests.worker.asking import LONG, SLOW, ask, engine_pid, events_of, is_alive, until
 
 if TYPE_CHECKING:
@@ -319,3 +320,27 @@ async def test_nothing_rings_after_the_end(supervise: Supervise) -> None:
         await supervisor.load()
 
     assert supervisor._stay._alarm is None
+
+
+async def test_what_the_engine_keeps_is_known_and_given_back_on_demand(
+    supervise: Supervise,
+) -> None:
+    async with supervise() as supervisor:
+        assert supervisor.kept_bytes == 0
+        await events_of(supervisor, ask("one"))
+        await until(lambda: supervisor.kept_bytes == 1000)
+        supervisor.shrink_prefixes(300)
+        await until(lambda: supervisor.kept_bytes == 300)
+        supervisor.shrink_prefixes(AS_CONFIGURED_BYTES)
+        await events_of(supervisor, ask("two"))
+        await until(lambda: supervisor.kept_bytes == 1300)
+
+
+async def test_the_next_engine_keeps_no_more_than_the_last_was_told(supervise: Supervise) -> None:
+    async with supervise() as supervisor:
+        supervisor.shrink_prefixes(0)  # before there is one
+        await events_of(supervisor, ask("one"))
+        await supervisor.unload("asked to")
+        supervisor.shrink_prefixes(400)
+        await events_of(supervisor, ask("two"))
+        await until(lambda: supervisor.kept_bytes == 400)

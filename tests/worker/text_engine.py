@@ -61,6 +61,9 @@ class TextEngine:
         self.slots = slots
         self.threads = 1
         self.longest_token_bytes: int | None = None
+        self.kept_bytes = 0
+        """A kilobyte for each request that ended, as far as it may be kept."""
+        self._most_kept_bytes = 1 << 62
         self._queue_requests = queue_requests
         self._pace_s = pace_s
         self._queue: deque[_Job] = deque()
@@ -102,6 +105,12 @@ class TextEngine:
                     jobs.remove(job)
                     self._told.append((request_id, Failed.of(Cancelled())))
 
+    def shrink_prefixes(self, to_bytes: int) -> int:
+        before = self.kept_bytes
+        self._most_kept_bytes = to_bytes
+        self.kept_bytes = min(before, to_bytes)
+        return before - self.kept_bytes
+
     def step(self) -> list[tuple[str, Event]]:
         told, self._told = self._told, []
         while self._queue and len(self._running) < self.slots:
@@ -121,6 +130,7 @@ class TextEngine:
             job.told += 1
             return [Delta(job.words.popleft())]
         self._running.remove(job)
+        self.kept_bytes = min(self.kept_bytes + 1000, self._most_kept_bytes)
         return [
             Done(
                 finish_reason=FinishReason.LENGTH if job.words else FinishReason.STOP,
