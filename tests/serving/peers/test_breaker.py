@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.serving.peers.breaker import (
@@ -137,6 +137,7 @@ STEPS: dict[str, Callable[[Breaker, float], Breaker]] = {
 EVENTS = st.tuples(st.sampled_from(sorted(STEPS)), st.floats(0, 400, allow_nan=False))
 
 
+@settings(deadline=None)
 @given(st.lists(EVENTS, max_size=60))
 def test_whatever_happens_it_is_bounded_and_comes_back(events: list[tuple[str, float]]) -> None:
     breaker, now_s = Breaker(), 0.0
@@ -151,6 +152,7 @@ def test_whatever_happens_it_is_bounded_and_comes_back(events: list[tuple[str, f
     assert standing(succeeded(breaker, late_s), late_s) is Standing.CLOSED
 
 
+@settings(deadline=None)
 @given(st.integers(1, 400), st.floats(0, 10))
 def test_a_dead_peer_gets_five_requests_and_then_probes(requests: int, every_s: float) -> None:
     """Probes come every 10 s and fail; requests come as they like."""

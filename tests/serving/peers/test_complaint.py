@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.serving.peers.complaint import complaint
@@ -31,6 +31,7 @@ def test_words(body: bytes, words: str) -> None:
     assert complaint(body) == words
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_nothing_is_too_strange(body: bytes) -> None:
     assert complaint(body).isprintable()

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.messages import Delta, FinishReason, Tool, ToolCall, Usage
@@ -63,6 +63,7 @@ def test_cut_anywhere_an_answer_is_the_same() -> None:
         assert read(GOOD[:index], GOOD[index:]) == PIECES
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, len(GOOD)), max_size=8).map(sorted))
 def test_cut_everywhere_an_answer_is_the_same(cuts: list[int]) -> None:
     parts = [GOOD[begin:end] for begin, end in pairwise([0, *cuts, len(GOOD)])]
@@ -78,6 +79,7 @@ def test_ended_anywhere_an_answer_is_a_beginning_and_then_no_answer() -> None:
             list(one.finish())
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(0, len(LINES)))
 def test_garbage_between_lines_adds_and_hides_nothing(garbage: bytes, index: int) -> None:
     data = b"".join([*LINES[:index], garbage + b"\n", *LINES[index:]])

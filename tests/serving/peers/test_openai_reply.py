@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.messages import Delta, FinishReason, Tool, ToolCall, Usage
@@ -68,6 +68,7 @@ def test_cut_anywhere_an_answer_is_the_same() -> None:
         assert read(GOOD[:index], GOOD[index:]) == PIECES
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, len(GOOD)), max_size=8).map(sorted))
 def test_cut_everywhere_an_answer_is_the_same(cuts: list[int]) -> None:
     parts = [GOOD[begin:end] for begin, end in pairwise([0, *cuts, len(GOOD)])]
@@ -83,6 +84,7 @@ def test_ended_anywhere_an_answer_is_a_beginning_and_then_no_answer() -> None:
             list(one.finish())
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(0, len(EVENTS)))
 def test_garbage_between_events_adds_and_hides_nothing(garbage: bytes, index: int) -> None:
     data = b"".join([*EVENTS[:index], garbage + b"\n\n", *EVENTS[index:]])
@@ -97,6 +99,7 @@ def test_garbage_between_events_adds_and_hides_nothing(garbage: bytes, index: in
         assert told == PIECES[: len(told)]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=2000))
 def test_bytes_of_a_stranger_are_nonsense(data: bytes) -> None:
     with pytest.raises(Nonsense):

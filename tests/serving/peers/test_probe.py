@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from edge_agent.messages import Policy
@@ -133,6 +134,7 @@ def test_a_tag_may_be_left_out(name: str, listed: str) -> None:
     assert read_tags(body, name).problem is None
 
 
+@hypothesis_settings(deadline=None)
 @given(st.binary())
 def test_no_body_is_too_strange(body: bytes) -> None:
     assert read_models(body, MODEL).problem

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.messages import Tool, ToolCall
@@ -29,6 +29,7 @@ def expected(**fields: object) -> Expected:
     return Expected.of(request(tools=tools, **fields), MODELS)
 
 
+@settings(deadline=None)
 @given(lines=st.lists(st.binary(max_size=9).map(lambda b: b.replace(b"\n", b"").rstrip(b"\r"))))
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_lines_do_not_depend_on_how_they_arrive(lines: list[bytes], end: bytes) -> None:
@@ -117,6 +118,7 @@ def test_a_call_that_nobody_can_make_is_no_answer(change: dict[str, object]) -> 
         call(**change)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_what_a_peer_says_is_told_in_one_short_line(text: str) -> None:
     line = told(text)
