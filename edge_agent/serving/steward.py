@@ -1,6 +1,7 @@
 """Acts on the level of memory, and tells the router how the engine and memory are.
 
-SOFT: nothing new begins here (the router sees the level). HARD: the newest running request of the
+SOFT: nothing new begins here (the router sees the level), and what is kept of ended requests goes
+first of all. HARD: the newest running request of the
 lowest priority gives way. CRITICAL: the engine ends, and comes back when the level has fallen.
 """
 
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from edge_agent.guard.reading import ENTER_SHARE, Level, mark_bytes
 from edge_agent.ops.health import State
 from edge_agent.serving.admission import House
+from edge_agent.worker.link import AS_CONFIGURED_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +70,15 @@ class Engines(Protocol):
     """What is done to the engine (`edge_agent.worker.supervisor.Supervisor`)."""
 
     on_oom: Callable[[str], None] | None
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory of ended requests that can be given back."""
+        ...
+
+    def shrink_prefixes(self, to_bytes: int) -> None:
+        """Keep at most so much of ended requests from now on."""
+        ...
 
     def hold(self, reason: str, *, retry_after_s: float) -> None:
         """End the process, and start none until `release`."""
@@ -135,6 +146,8 @@ class Steward:
         """Return how the house is at this moment."""
         room_bytes = self._watch.room_bytes
         if room_bytes is not None:
+            # A cache turns nobody away: what it takes goes as soon as it is missed.
+            room_bytes += self._supervisor.kept_bytes
             room_bytes = max(0, room_bytes - self._ledger.promised_bytes - self._still_shared)
         return House(
             state=self._standing.state,
@@ -166,6 +179,7 @@ class Steward:
             self._needs.had_bytes = None if memory is None else memory.available_bytes
 
     def _act(self, level: Level) -> None:
+        self._supervisor.shrink_prefixes(AS_CONFIGURED_BYTES if level is Level.CALM else 0)
         if level is Level.CRITICAL:
             self._is_holding = True
             self._supervisor.hold(self._why(), retry_after_s=self._retry_after_s)

@@ -13,6 +13,7 @@ from edge_agent.ops.health import State
 from edge_agent.serving.admission import Need
 from edge_agent.serving.ledger import Ledger
 from edge_agent.serving.steward import LEAST_RETRY_S, EngineNeeds, Steward
+from edge_agent.worker.link import AS_CONFIGURED_BYTES
 from edge_agent.worker.standing import Standing
 
 if TYPE_CHECKING:
@@ -53,6 +54,11 @@ class FakeSupervisor:
     def __init__(self) -> None:
         self.done: list[str] = []
         self.on_oom: Callable[[str], None] | None = None
+        self.kept_bytes = 0
+        self.most_kept_bytes = -1
+
+    def shrink_prefixes(self, to_bytes: int) -> None:
+        self.most_kept_bytes = to_bytes
 
     def hold(self, reason: str, *, retry_after_s: float) -> None:
         self.done.append(f"hold {reason} {retry_after_s:.0f}")
@@ -87,6 +93,21 @@ def test_memory_that_is_short_from_the_start_lets_no_engine_begin() -> None:
     home.watch.level = Level.CRITICAL
     home.steward.begin()
     assert home.supervisor.done[0].startswith("hold memory is critical")
+
+
+def test_what_is_kept_of_ended_requests_goes_first_and_may_come_again(home: Home) -> None:
+    allowed = []
+    for level in (Level.SOFT, Level.HARD, Level.SOFT, Level.CALM):
+        home.watch.become(level)
+        allowed.append(home.supervisor.most_kept_bytes)
+
+    assert allowed == [0, 0, 0, AS_CONFIGURED_BYTES]
+
+
+def test_what_can_be_given_back_is_room(home: Home) -> None:
+    home.supervisor.kept_bytes = 300
+
+    assert home.steward.look().room_bytes == 1300
 
 
 def test_soft_leaves_those_that_run_alone(home: Home) -> None:
