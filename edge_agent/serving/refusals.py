@@ -28,6 +28,8 @@ DRAINING_RETRY_S = 5.0
 # A crashed engine is back within seconds; a model that does not load will not in a second either.
 SOON_S = 5.0
 LATER_S = 60.0
+# Peers are probed this often; one that is back is found then.
+PEER_RETRY_S = 15.0
 # The guard wants memory to be free for half a minute before it lets work in again.
 PRESSURE_RETRY_S = 30.0
 
@@ -45,7 +47,8 @@ def refusal(reason: Reason, load: Load, need: Need, rules: Rules) -> EdgeError:
 def unavailable(error: EdgeError, peers_problem: str) -> Unavailable:
     """Return the refusal where neither the engine nor a peer can answer."""
     own = str(error).partition("; retry in")[0]
-    return Unavailable(f"{own}, and {peers_problem}", error.retry_after_s or SOON_S)
+    after_s = min(error.retry_after_s or SOON_S, PEER_RETRY_S)
+    return Unavailable(f"{own}, and {peers_problem}", after_s)
 
 
 def _queue(load: Load) -> str:

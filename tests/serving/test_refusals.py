@@ -39,5 +39,6 @@ def test_short_memory_is_told_in_numbers_where_there_are_some() -> None:
 
 def test_both_reasons_are_told_where_peers_fail_too() -> None:
     error = unavailable(Pressure("memory is short", 30), "attic is away")
-    assert str(error) == "memory is short, and attic is away; retry in 30 s"
-    assert error.retry_after_s == 30
+    # Whichever is back first will do, and a peer is found within seconds.
+    assert str(error) == "memory is short, and attic is away; retry in 15 s"
+    assert error.retry_after_s == 15
