@@ -11,15 +11,40 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _V1 = Path("/sys/fs/cgroup/memory")
 # A group whose last process was just killed is busy for a moment.
 _EMPTY_WITHIN_S = 10.0
+# Joins the group and becomes the program, so that all of it is inside from its first page.
+_JOIN = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
+
+
+class MemoryGroup:
+    """A group of version 1 in `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def joined(self, command: Sequence[str]) -> list[str]:
+        """Return a command that runs `command` inside."""
+        return ["/bin/sh", "-c", _JOIN, str(self.directory), *command]
+
+    @property
+    def oom_kills(self) -> int:
+        """How many members the kernel killed for memory."""
+        lines = (self.directory / "memory.oom_control").read_text().splitlines()
+        return int(dict(line.split() for line in lines)["oom_kill"])
+
+    @property
+    def anonymous_bytes(self) -> int:
+        """Memory of all members that nothing but their end or their own doing gives back."""
+        lines = (self.directory / "memory.stat").read_text().splitlines()
+        return int(dict(line.split() for line in lines)["total_rss"])
 
 
 @contextlib.contextmanager
-def memory_group(limit_bytes: int) -> Iterator[Path]:
+def memory_group(limit_bytes: int) -> Iterator[MemoryGroup]:
     """Make a group of version 1 that may have `limit_bytes`; it is removed at the end.
 
     Skips the test where that is not permitted, or the machine has no such groups.
@@ -33,7 +58,8 @@ def memory_group(limit_bytes: int) -> Iterator[Path]:
         (group / "memory.limit_in_bytes").write_text(str(limit_bytes))
         with contextlib.suppress(OSError):  # not where swap is not counted
             (group / "memory.memsw.limit_in_bytes").write_text(str(limit_bytes))
-        yield group
+        (group / "memory.swappiness").write_text("0")
+        yield MemoryGroup(group)
     finally:
         _remove(group)
 

@@ -66,10 +66,10 @@ def weights(tmp_path: Path) -> Path:
 def test_available_is_the_limit_less_what_cannot_be_dropped(weights: Path) -> None:
     with memory_group(LIMIT_BYTES) as group:
         code, (available, swift, total, bound) = child(
-            group, weights, own_bytes=80 << 20, more="nothing"
+            group.directory, weights, own_bytes=80 << 20, more="nothing"
         )
     assert code == 0
-    assert (total, bound) == (LIMIT_BYTES, str(group))
+    assert (total, bound) == (LIMIT_BYTES, str(group.directory))
     assert available == pytest.approx(LIMIT_BYTES - (80 << 20), abs=2 * MARGIN_BYTES)
     # Mapped weights are available, but not for nothing.
     assert swift == pytest.approx(LIMIT_BYTES - (180 << 20), abs=2 * MARGIN_BYTES)
@@ -77,11 +77,11 @@ def test_available_is_the_limit_less_what_cannot_be_dropped(weights: Path) -> No
 
 def test_all_that_is_available_can_be_taken_from_under_mapped_weights(weights: Path) -> None:
     with memory_group(LIMIT_BYTES) as group:
-        code, _ = child(group, weights, own_bytes=80 << 20, more=str(-MARGIN_BYTES))
+        code, _ = child(group.directory, weights, own_bytes=80 << 20, more=str(-MARGIN_BYTES))
     assert code == 0
 
 
 def test_more_than_is_available_cannot(weights: Path) -> None:
     with memory_group(LIMIT_BYTES) as group:
-        code, _ = child(group, weights, own_bytes=80 << 20, more=str(MARGIN_BYTES))
+        code, _ = child(group.directory, weights, own_bytes=80 << 20, more=str(MARGIN_BYTES))
     assert code == -signal.SIGKILL

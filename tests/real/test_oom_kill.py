@@ -16,13 +16,11 @@ pytestmark = pytest.mark.real
 
 TEXT_DAEMON = Path(__file__).parents[1] / "text_daemon.py"
 LIMIT_BYTES = 256 << 20
-# Joins the group and becomes the daemon, so that all of it is inside from its first page.
-_JOIN = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
 
 
 def test_the_kernel_takes_the_engine_and_the_daemon_says_so(tmp_path: Path) -> None:
     with memory_group(LIMIT_BYTES) as group:
-        command = ["/bin/sh", "-c", _JOIN, str(group), sys.executable, str(TEXT_DAEMON)]
+        command = group.joined([sys.executable, str(TEXT_DAEMON)])
         with serving(command, tmp_path, EDGE_AGENT_MEMORY__RESERVE="0") as served:
             served.wait_ready()
             daemon = psutil.Process(served.process.pid)
