@@ -22,7 +22,7 @@ _SLOT_BYTES = 768 << 10
 # Doubles and indices of the vocabulary that the choice of a token goes through, one after another.
 _SAMPLER_BYTES_PER_ENTRY = 48
 # What the heaps of Python and of the library creep by in the first dozens of requests.
-_HEAP_BYTES = 1 << 20
+_HEAP_BYTES = 1536 << 10
 # Scores of attention over an fp16 cache grow with every chunk, and what was let go fits none of
 # the later ones: so much more the arena had at worst, after prompts of growing length.
 _SCRATCH_WASTE_BYTES = 128 << 20

