@@ -18,7 +18,6 @@ import msgspec
 from msgspec import Struct
 
 from edge_agent import config
-from edge_agent.cli import doctor_peers
 from edge_agent.cli.config import read
 from edge_agent.errors import ModelError, ModelNotFound
 from edge_agent.modelstore import prepared
@@ -124,6 +123,8 @@ def examine(settings: config.Config, model: str | None) -> Report:
         ModelNotFound: `model` is neither here nor has it a card with its dimensions.
         ConfigError: the key file of a peer cannot be used.
     """
+    from edge_agent.cli import doctor_peers  # noqa: PLC0415  # heavy imports wait for the verb
+
     home = config.home_dir()
     catalog = catalog_of(home)
     named = model or settings.model
@@ -293,6 +294,8 @@ def _lines(report: Report) -> Iterator[str]:
 
 
 def _peer_lines(settings: config.Config, report: Report) -> Iterator[str]:
+    from edge_agent.cli import doctor_peers  # noqa: PLC0415  # heavy imports wait for the verb
+
     if settings.peers:
         yield ""
         yield from doctor_peers.lines(settings, report.peers)

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_agent.config import Engine
 from edge_agent.messages import Message, Policy, Request, Role, Tool, ToolCall
+from edge_agent.modelstore.fit import packed_bytes
+from edge_agent.modelstore.manifest import Shape
 from edge_agent.serving.sizing import (
     LEAST_ANSWER_TOKENS,
     TOKENS_PER_MESSAGE,
     Sizes,
+    engine_bytes,
     size_of,
 )
+from tests.modelstore.plain_package import write_package
 from tests.serving.house import request
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TOOL = Tool(name="look", description="looks", parameters={"type": "object"})
 
@@ -86,3 +97,23 @@ def test_before_the_model_is_known_nothing_is_claimed() -> None:
     need = Sizes(lambda: None).need(request())
     assert (need.needed_bytes, need.least_tokens, need.fits_tokens) == (None, 0, 0)
     assert need.policy is Policy.LOCAL  # whoever forgets to say keeps it at home
+
+
+def test_weights_that_are_mapped_are_not_the_engines_own(tmp_path: Path) -> None:
+    manifest = msgspec.structs.replace(
+        write_package(tmp_path / "tiny"),
+        shape=Shape(
+            layers=32,
+            hidden=3072,
+            heads=24,
+            kv_heads=8,
+            head_dim=128,
+            intermediate=8192,
+            vocab=200_064,
+            norm_eps=1e-5,
+        ),
+    )
+    mapped = engine_bytes(manifest, Engine(), is_prepared=True)
+    heap = engine_bytes(manifest, Engine(), is_prepared=False)
+    assert heap - mapped == packed_bytes(manifest.shape, manifest.quantization)
+    assert mapped == engine_bytes(manifest, Engine(context=128), is_prepared=True)

@@ -220,3 +220,28 @@ async def test_a_bug_in_a_handler_is_an_internal_error_without_details(
     assert "internal" in body
     assert "secret" not in body
     assert "the secret of the house" in caplog.text
+
+
+async def test_ready_tells_who_would_take_a_request_now_or_why_nobody_would() -> None:
+    busy = msgspec.structs.replace(HEALTH, obstacles=("pressure: memory is soft",))
+    for health, expected in (
+        (HEALTH, (200, "ready", ["local"], [])),
+        (busy, (503, "unavailable", [], ["pressure: memory is soft"])),
+    ):
+        async with serving(health=health) as site:
+            answer = await site.get("/ready")
+            body = await answer.json()
+        assert (answer.status, body["status"], body["by"], body["reasons"]) == expected
+
+
+async def test_strangers_learn_no_more_than_yes_or_no(key_file: str) -> None:
+    async with serving(api_key_file=key_file) as site:
+        assert await (await site.get("/ready")).json() == {"status": "ready"}
+        assert (await site.get("/metrics")).status == 401
+
+
+async def test_metrics_are_text_for_prometheus() -> None:
+    async with serving() as site:
+        answer = await site.get("/metrics")
+        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        assert await answer.text() == "counted 1\n"
