@@ -37,10 +37,16 @@ class MemoryGroup:
         return int(dict(line.split() for line in lines)["oom_kill"])
 
     @property
-    def anonymous_bytes(self) -> int:
-        """Memory of all members that nothing but their end or their own doing gives back."""
+    def left_bytes(self) -> int:
+        """What members can still take, with all page cache dropped for it."""
         lines = (self.directory / "memory.stat").read_text().splitlines()
-        return int(dict(line.split() for line in lines)["total_rss"])
+        stat = {name: int(value) for name, value in (line.split() for line in lines)}
+        files = stat["total_active_file"] + stat["total_inactive_file"]
+        limit, used = (
+            int((self.directory / f"memory.{name}_in_bytes").read_text())
+            for name in ("limit", "usage")
+        )
+        return limit - used + files
 
 
 @contextlib.contextmanager

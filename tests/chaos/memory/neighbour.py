@@ -27,6 +27,7 @@ class Neighbour:
     def __init__(self, group: MemoryGroup) -> None:
         self._group = group
         self._process = self._moved_in()
+        self._is_over = False
         self.deaths = 0
 
     def hold(self, num_bytes: int, *, within_s: float) -> None:
@@ -38,6 +39,8 @@ class Neighbour:
             process.stdin.write(f"{num_bytes} {within_s}\n")
             process.stdin.flush()
         if process.stdout.readline():
+            return
+        if self._is_over:  # whoever told it to was not waited for
             return
         self._left(process)
         self.deaths += 1
@@ -63,6 +66,7 @@ class Neighbour:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._is_over = True
         self._left(self._process)
 
 

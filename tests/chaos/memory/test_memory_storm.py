@@ -159,14 +159,14 @@ class Site:
                 )
                 await asyncio.sleep(strength.half_period_s - (time.monotonic() - began_s))
 
-    async def leap(self, limit_bytes: int) -> None:
+    async def leap(self) -> None:
         """Have the neighbour take all that is left, and more, before the daemon can look."""
         await self.until(lambda health: health["running"] > 0)
         daemon = psutil.Process(self.gateway.process.pid)
         daemon.suspend()
         try:
-            left_bytes = limit_bytes - self.group.anonymous_bytes
-            await asyncio.to_thread(self.neighbour.hold, left_bytes + OVER_BYTES, within_s=0)
+            num_bytes = self.group.left_bytes + OVER_BYTES
+            await asyncio.to_thread(self.neighbour.hold, num_bytes, within_s=0)
         finally:
             daemon.resume()
         await self.until(lambda health: health["state"] == "held")
@@ -291,7 +291,7 @@ async def test_the_kernel_takes_the_engine_amid_its_work(
     chance = random.Random(seed)  # noqa: S311  # repeatable, guards nothing
     async with site(tmp_path, model_home, limit_bytes=LEAP.limit_bytes) as there:
         began_s = time.monotonic()
-        outcomes = await storm(there, there.leap(LEAP.limit_bytes), LEAP, chance)
+        outcomes = await storm(there, there.leap(), LEAP, chance)
         figures(there, outcomes, time.monotonic() - began_s)
 
         assert there.gateway.process.poll() is None
