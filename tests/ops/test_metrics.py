@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from edge_agent.messages import Done, FinishReason, Timings, Usage
 from edge_agent.ops.health import Health, PeerHealth, State
+from edge_agent.ops.lag import LoopLag
 from edge_agent.ops.memory_health import MemoryHealth
 from edge_agent.ops.metrics import Metrics
 from edge_agent.ops.story import Story
@@ -27,6 +28,7 @@ HEALTH = Health(
     mqtt="off",
     held=1,
     predicted_bytes=1000,
+    loop_lag=LoopLag(p99_s=0.02, worst_s=0.3),
     peers=(
         PeerHealth(
             name="attic", kind="ollama", zone="site", model="phi", breaker="open", running=2
@@ -78,6 +80,8 @@ def test_a_scrape_tells_how_it_is_now() -> None:
     assert seen["edge_agent_memory_available_bytes",] == 123
     assert seen["edge_agent_rss_anon_bytes",] == 55
     assert seen["edge_agent_predicted_bytes",] == 1000
+    assert seen["edge_agent_loop_lag_p99_seconds",] == 0.02
+    assert seen["edge_agent_loop_lag_worst_seconds",] == 0.3
     assert seen["edge_agent_jobs_open",] == 7
     assert seen["edge_agent_engine_restarts_total",] == 1
     assert seen["edge_agent_engine_state", "ready"] == 1
@@ -90,9 +94,9 @@ def test_a_scrape_tells_how_it_is_now() -> None:
 
 
 def test_what_nobody_knows_is_not_told() -> None:
-    blind = replace(HEALTH, memory=None, peers=(), expected_wait_s=2.5)
+    blind = replace(HEALTH, memory=None, peers=(), loop_lag=None, expected_wait_s=2.5)
     seen = samples(Metrics("tiny", lambda: blind))
-    assert not any(name.startswith("edge_agent_memory") for name, *_ in seen)
+    assert not any(name.startswith(("edge_agent_memory", "edge_agent_loop")) for name, *_ in seen)
     assert seen["edge_agent_expected_wait_seconds",] == 2.5
 
 

@@ -24,6 +24,7 @@ import aiohttp
 import psutil
 import pytest
 
+from edge_agent.guard.policy import Level
 from edge_agent.modelstore.store import ModelStore
 from tests import text_daemon
 from tests.broker import LocalBroker
@@ -58,7 +59,7 @@ ENVIRON = {
 }
 LOOK_S = 0.2
 # More than is left, and less than the end of the engine gives back.
-OVER_BYTES = 30_000_000
+OVER_BYTES = 10_000_000
 # Two minutes of clean memory are waited for before the engine is loaded again.
 BACK_WITHIN_S = 240.0
 # The machines of CI have neighbours of their own; ours are to stay below 0.05.
@@ -129,6 +130,12 @@ class Seen:
             self.levels.append(level)
         if health["loop_lag"]:
             self.lags_s.append(health["loop_lag"]["p99_s"])
+
+    @property
+    def changes_after_climb(self) -> int:
+        """How often the level changed after it had first been as high as it ever was."""
+        ranks = [Level[level.upper()] for level in self.levels]
+        return len(ranks) - 1 - ranks.index(max(ranks))
 
 
 class Site:
@@ -270,12 +277,15 @@ async def test_every_request_ends_and_the_daemon_lives(
     async with site(tmp_path, model_home, limit_bytes=strength.limit_bytes) as there:
         began_s = time.monotonic()
         outcomes = await storm(there, there.swing(strength), strength, chance)
-        figures(there, outcomes, time.monotonic() - began_s)
+        took_s = time.monotonic() - began_s
+        figures(there, outcomes, took_s)
 
         assert there.gateway.process.poll() is None
         assert len(outcomes) == strength.requests
         assert {outcome.kind for outcome in outcomes} >= {LOCAL, PEER}
         assert max(there.seen.lags_s) < MOST_LAG_S
+        # It climbs once; from then on the wave is known and followed no more.
+        assert there.seen.changes_after_climb <= 2 * max(1.0, took_s / 600)
 
 
 @pytest.mark.parametrize(
@@ -290,6 +300,8 @@ async def test_the_kernel_takes_the_engine_amid_its_work(
 ) -> None:
     chance = random.Random(seed)  # noqa: S311  # repeatable, guards nothing
     async with site(tmp_path, model_home, limit_bytes=LEAP.limit_bytes) as there:
+        # An engine that has read a prompt has memory of its own to give back.
+        await asyncio.to_thread(there.gateway.ask, "one two three " * 100, max_tokens=2)
         began_s = time.monotonic()
         outcomes = await storm(there, there.leap(), LEAP, chance)
         figures(there, outcomes, time.monotonic() - began_s)
@@ -298,8 +310,7 @@ async def test_the_kernel_takes_the_engine_amid_its_work(
         assert (there.group.oom_kills, there.neighbour.deaths) == (1, 0)
         assert len(outcomes) == LEAP.requests
         assert {outcome.kind for outcome in outcomes} >= {PEER}
-        health = await asyncio.to_thread(there.gateway.health)
-        assert (health["state"], health["memory"]["level"]) == ("held", "critical")
+        await there.until(lambda health: health["state"] == "held")
         if is_awaited:
             await there.comes_back()
 
@@ -311,7 +322,7 @@ def figures(there: Site, outcomes: list[Outcome], took_s: float) -> None:
         f"\n{len(outcomes)} requests in {took_s:.0f} s: "
         f"{dict(Counter(outcome.kind for outcome in outcomes))}\n"
         f"kills by the kernel: {there.group.oom_kills}, of neighbours {there.neighbour.deaths}\n"
-        f"levels: {' > '.join(levels)}; {600 * (len(levels) - 1) / took_s:.1f} changes in 600 s\n"
+        f"levels: {' > '.join(levels)}; after the climb {there.seen.changes_after_climb} changes\n"
         # Where the daemon was stopped for a while it is late by that.
         f"loop lag, worst p99 of a minute: {1000 * max(there.seen.lags_s):.1f} ms"
     )
