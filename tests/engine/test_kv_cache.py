@@ -94,7 +94,7 @@ def test_the_end_of_a_slot_goes_back_and_its_beginning_stays(head_dim: int) -> N
     for sides in arena.layers:
         for array in sides:
             assert array[0, :, :1001].all()
-            assert not array[0, :, 1001 + 64 :].any()
+            assert not array[0, :, 1001 + mmap.PAGESIZE // (head_dim * 4) + 1 :].any()
 
 
 def test_a_full_slot_may_be_kept_whole() -> None:
@@ -109,10 +109,12 @@ def test_a_full_slot_may_be_kept_whole() -> None:
 
 
 def test_memory_of_tokens_is_counted_in_pages() -> None:
-    arena = KvArena(SHAPE, slots=1, capacity=64, dtype=np.float32)
+    arena = KvArena(SHAPE, slots=1, capacity=4096, dtype=np.float32)
+    tokens_per_page = mmap.PAGESIZE // (64 * 4)
+    strips = 2 * 2 * 4  # of each layer, K and V, each head
 
-    # 2 layers x K and V x 4 heads; a page holds 16 tokens of a head.
-    assert [arena.bytes_of(n) for n in (0, 1, 16, 17)] == [0, 65_536, 65_536, 131_072]
+    held = [arena.bytes_of(n) // strips for n in (0, 1, tokens_per_page, tokens_per_page + 1)]
+    assert held == [0, mmap.PAGESIZE, mmap.PAGESIZE, 2 * mmap.PAGESIZE]
 
 
 def test_caches_may_be_larger_than_all_memory() -> None:
