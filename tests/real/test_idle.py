@@ -34,9 +34,10 @@ CACHE_MB = 60
 def daemon(model_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     home = tmp_path_factory.mktemp("home")
     (home / "models").symlink_to(model_home / "models")
+    few = {"EDGE_AGENT_ENGINE__PREFIX_BYTES": "8MiB"}  # of what a request leaves behind
     with (
         LocalBroker(tmp_path_factory.mktemp("broker")) as broker,
-        serving(SERVE, home, EDGE_AGENT_MQTT__URL=broker.url) as daemon,
+        serving(SERVE, home, EDGE_AGENT_MQTT__URL=broker.url, **few) as daemon,
     ):
         daemon.wait_ready()
         daemon.ask("warm up", max_tokens=2)
@@ -65,7 +66,9 @@ def busy_s(process: psutil.Process) -> float:
     return times.user + times.system
 
 
-def test_memory_of_a_request_whose_client_left_is_given_back(daemon: Served) -> None:
+def test_a_client_that_left_leaves_no_more_memory_taken_than_prefixes_may(
+    daemon: Served,
+) -> None:
     engine = daemon.engine()
     before_mb = anonymous_mb(engine)
     body = {"messages": [{"role": "user", "content": PROMPT}], "stream": True, "temperature": 0}
