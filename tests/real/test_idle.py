@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 SERVE = [sys.executable, "-m", "edge_agent", "serve"]
-IDLE_LIMIT_MB = 60
+# Some 50 MB, and what measuring coverage adds to it.
+IDLE_LIMIT_MB = 66
+# One body of 10 MB that stayed would be seen.
+SLACK_MB = 9
 IDLE_S = 5.0
 # Two beats a second, a look at the state of MQTT, a tick of the jobs: a few wake-ups a second.
 MOST_BUSY_S = 0.05 * IDLE_S
@@ -85,9 +88,11 @@ def test_a_client_that_left_leaves_no_more_memory_taken_than_prefixes_may(
 def test_large_bodies_leave_no_memory_behind(daemon: Served) -> None:
     url = f"{daemon.url}/v1/chat/completions"
     headers = {"Content-Type": "application/json"}
+    process = psutil.Process(daemon.process.pid)
+    before_mb = process.memory_info().rss / 1e6
     for body in (b"x" * (10 << 20), b'{"messages": "%s"}' % (b"x" * 900_000)) * 5:
         status, _ = fetch(urllib.request.Request(url, body, headers))  # noqa: S310  # loopback
         assert status in {400, 413}
-    rss_mb = psutil.Process(daemon.process.pid).memory_info().rss / 1e6
+    rss_mb = process.memory_info().rss / 1e6
     print(f"daemon after large bodies {rss_mb:.1f} MB")  # noqa: T201  # a figure
-    assert rss_mb <= IDLE_LIMIT_MB
+    assert rss_mb <= before_mb + SLACK_MB
