@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TEXT_DAEMON = Path(__file__).with_name("text_daemon.py")
-# Some 50 MB, and what measuring coverage adds to it.
-IDLE_LIMIT_MB = 66
+IDLE_LIMIT_MB = 60
 SLOW = "--pace-s=0.02"
 LONG = " ".join(str(i) for i in range(900))
 HEAVY = ("numpy", "onnxruntime", "tokenizers", "jinja2", "onnx", "edge_agent.engine")

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 SERVE = [sys.executable, "-m", "edge_agent", "serve"]
-# Some 50 MB, and what measuring coverage adds to it.
-IDLE_LIMIT_MB = 66
+IDLE_LIMIT_MB = 60
 # One body of 10 MB that stayed would be seen.
 SLACK_MB = 9
 IDLE_S = 5.0

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 SERVE = [sys.executable, "-m", "edge_agent", "serve"]
-# Some 50 MB, and what measuring coverage adds to it.
-IDLE_LIMIT_MB = 66
+IDLE_LIMIT_MB = 60
 STORY = "Tell me a very long story about a lighthouse."
 
 
