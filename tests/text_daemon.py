@@ -12,7 +12,9 @@ from pathlib import Path
 
 from edge_agent import config
 from edge_agent.cli.serve import Terminal
-from edge_agent.daemon import Daemon, EngineSource
+from edge_agent.daemon.engine_source import EngineSource
+from edge_agent.daemon.lifetime import Daemon
+from edge_agent.daemon.parts import Parts
 from edge_agent.modelstore.catalog import catalog_of
 from edge_agent.ops import log
 from edge_agent.ops.health import Served, State
@@ -40,7 +42,7 @@ def main() -> None:
     else:
         models = Models(settings.model, BASE, catalog_of(config.home_dir()).variants_of(BASE))
         find = find_engine
-    daemon = Daemon(settings, config.home_dir(), standing, models, find)
+    daemon = Daemon(Parts(settings, config.home_dir(), standing, models), find)
     asyncio.run(daemon.run(Terminal(settings)))
 
 

@@ -31,13 +31,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run the daemon; return 0 after an orderly stop."""
-    from edge_agent import config, daemon  # noqa: PLC0415  # heavy; other verbs do without
+    from edge_agent import config  # noqa: PLC0415  # heavy; other verbs do without
+    from edge_agent.daemon.main import run as run_daemon  # noqa: PLC0415
     from edge_agent.ops import log  # noqa: PLC0415
 
     settings = read(args)
     os.umask(PRIVATE)
     log.set_up(settings.daemon.log_level, settings.daemon.log_format)
-    asyncio.run(daemon.run(settings, config.home_dir(), Terminal(settings)))
+    asyncio.run(run_daemon(settings, config.home_dir(), Terminal(settings)))
     return 0
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from edge_agent.config import Config, load
-from edge_agent.daemon import NUM_STAGES, STAGE_LIMIT_S
+from edge_agent.daemon.stopping import NUM_STAGES, STAGE_LIMIT_S
 
 ROOT = Path(__file__).parents[2]
 CONTAINER = ROOT / "container"

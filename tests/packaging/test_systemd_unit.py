@@ -8,7 +8,7 @@ import re
 import yaml
 
 from edge_agent.config import Config, Daemon, knobs, load
-from edge_agent.daemon import NUM_STAGES, STAGE_LIMIT_S
+from edge_agent.daemon.stopping import NUM_STAGES, STAGE_LIMIT_S
 from tests.packaging.unit_file import STRICT_NETWORK, SYSTEMD, UNIT, settings
 
 CONFIGURATION = SYSTEMD / "edge-agent.yaml"

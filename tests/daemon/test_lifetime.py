@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import contextlib
     from collections.abc import Iterator
 
-TEXT_DAEMON = Path(__file__).with_name("text_daemon.py")
+TEXT_DAEMON = Path(__file__).parents[1] / "text_daemon.py"
 IDLE_LIMIT_MB = 60
 SLOW = "--pace-s=0.02"
 LONG = " ".join(str(i) for i in range(900))
@@ -34,7 +34,7 @@ def text_daemon(
 
 
 def test_the_daemon_process_loads_no_model_library() -> None:
-    probe = "import edge_agent.daemon, edge_agent.cli, sys; print(*sys.modules, sep='\\n')"
+    probe = "import edge_agent.daemon.main, edge_agent.cli, sys; print(*sys.modules, sep='\\n')"
     run = subprocess.run(
         [sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=60
     )
