@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
+
+from tests.loopback import Loopback
 
 if TYPE_CHECKING:
     import ssl
@@ -16,7 +18,7 @@ _V5 = 5
 _REFUSED = bytes([0x20, 2, 0, 1])
 
 
-class Proxy:
+class Proxy(Loopback):
     """Relays one port to another while it is up."""
 
     def __init__(
@@ -27,58 +29,20 @@ class Proxy:
         hangs_up_on_v5: bool = False,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.port = 0
+        super().__init__(tls)
         self.versions: list[int] = []
         self.heads: list[bytes] = []
         """The CONNECT packets as they came."""
         self._target_port = target_port
         self._refuses_v5 = refuses_v5
         self._hangs_up_on_v5 = hangs_up_on_v5
-        self._tls = tls
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
         """Where to connect to."""
         return f"{'mqtts' if self._tls else 'mqtt'}://127.0.0.1:{self.port}"
 
-    async def __aenter__(self) -> Self:
-        await self.up()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.down()
-
-    async def up(self) -> None:
-        """Take connections, on the same port as before."""
-        self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", self.port, ssl=self._tls
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def down(self) -> None:
-        """Cut every connection and refuse new ones."""
-        if self._server:
-            self._server.close()
-            self._server = None
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
-        self._tasks.add(task)
-        try:
-            await self._relay(reader, writer)
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # cut, which is what it is for
-        finally:
-            self._tasks.discard(task)
-            writer.transport.abort()
-
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await _connect_packet(reader)
         version = head[head.index(b"MQTT") + 4]
         self.heads.append(head)

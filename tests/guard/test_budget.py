@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,28 +11,11 @@ from hypothesis import strategies as st
 from edge_agent.engine.kv_cache import KvArena, KvDtype, capacity_for
 from edge_agent.guard.budget import Budget
 from edge_agent.modelstore.fit import kv_bytes_per_token
-from edge_agent.modelstore.manifest import Shape
+from tests.shapes import PHI, SMOL
 
-PHI = Shape(
-    layers=32,
-    hidden=3072,
-    heads=24,
-    kv_heads=8,
-    head_dim=128,
-    intermediate=8192,
-    vocab=200064,
-    norm_eps=1e-5,
-)
-SMOL = Shape(
-    layers=30,
-    hidden=576,
-    heads=9,
-    kv_heads=3,
-    head_dim=64,
-    intermediate=1536,
-    vocab=49152,
-    norm_eps=1e-5,
-)
+if TYPE_CHECKING:
+    from edge_agent.modelstore.manifest import Shape
+
 MB = 1e6
 
 

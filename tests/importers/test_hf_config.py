@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from edge_agent.errors import ModelError
 from edge_agent.importers.directory import Directory
 from edge_agent.importers.hf_config import MAX_BYTES, Family, parse_config, read_config
-from edge_agent.modelstore.manifest import Shape
 from tests.importers.tiny_hf import TinyHf
+from tests.shapes import PHI
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,16 +69,7 @@ def test_phi_4_mini_is_read_as_its_makers_describe_it() -> None:
     config = parse_config(PHI_4_MINI)
 
     assert config.family is Family.PHI3
-    assert config.shape == Shape(
-        layers=32,
-        hidden=3072,
-        heads=24,
-        kv_heads=8,
-        head_dim=128,
-        intermediate=8192,
-        vocab=200064,
-        norm_eps=1e-5,
-    )
+    assert config.shape == PHI
     assert (config.context, config.is_tied, config.end_token_ids) == (131072, True, (199999,))
     assert (config.rope.dims, config.rope.original_context) == (96, 4096)
     assert config.rope.attention_factor == pytest.approx(1.190238, abs=5e-7)

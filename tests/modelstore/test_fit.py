@@ -14,18 +14,9 @@ from edge_agent.modelstore.fit import (
     packed_bytes,
     raw_bytes,
 )
-from edge_agent.modelstore.manifest import Quantization, Shape
+from edge_agent.modelstore.manifest import Quantization
+from tests.shapes import PHI
 
-PHI = Shape(
-    layers=32,
-    hidden=3072,
-    heads=24,
-    kv_heads=8,
-    head_dim=128,
-    intermediate=8192,
-    vocab=200064,
-    norm_eps=1e-5,
-)
 GIB = 1 << 30
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from edge_agent.config import Engine
 from edge_agent.messages import Message, Policy, Request, Role, Tool, ToolCall
 from edge_agent.modelstore.fit import packed_bytes
-from edge_agent.modelstore.manifest import Shape
 from edge_agent.serving.sizing import (
     LEAST_ANSWER_TOKENS,
     TOKENS_PER_MESSAGE,
@@ -21,6 +20,7 @@ from edge_agent.serving.sizing import (
 )
 from tests.modelstore.plain_package import write_package
 from tests.serving.house import request
+from tests.shapes import PHI
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -100,19 +100,7 @@ def test_before_the_model_is_known_nothing_is_claimed() -> None:
 
 
 def test_weights_that_are_mapped_are_not_the_engines_own(tmp_path: Path) -> None:
-    manifest = msgspec.structs.replace(
-        write_package(tmp_path / "tiny"),
-        shape=Shape(
-            layers=32,
-            hidden=3072,
-            heads=24,
-            kv_heads=8,
-            head_dim=128,
-            intermediate=8192,
-            vocab=200_064,
-            norm_eps=1e-5,
-        ),
-    )
+    manifest = msgspec.structs.replace(write_package(tmp_path / "tiny"), shape=PHI)
     mapped = engine_bytes(manifest, Engine(), is_prepared=True)
     heap = engine_bytes(manifest, Engine(), is_prepared=False)
     assert heap - mapped == packed_bytes(manifest.shape, manifest.quantization)

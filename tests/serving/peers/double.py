@@ -10,7 +10,9 @@ import asyncio
 import json
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
+
+from tests.loopback import Loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,17 +44,17 @@ class Fault:
     is_endless: bool = False
 
 
-class Double:
+class Double(Loopback):
     """The server; `fault` holds for every answer until it is changed."""
 
     def __init__(self, kind: str) -> None:
+        super().__init__()
         self.kind = kind
         self.fault = Fault()
         self.sick: Fault | None = None
         """How probes go wrong."""
         self.owner = "vllm"
         """Whose server it pretends to be."""
-        self.port = 0
         self.bodies: list[dict[str, Any]] = []
         """Of the requests for an answer."""
         self.headers: list[dict[str, str]] = []
@@ -61,48 +63,17 @@ class Double:
         """Answers that the other side did not wait for the end of."""
         self.received = bytearray()
         self.faults: Callable[[dict[str, Any]], Fault] = lambda _: self.fault
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
         """Where it listens."""
         return f"http://127.0.0.1:{self.port}"
 
-    async def __aenter__(self) -> Self:
-        await self.up()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.down()
-
-    async def up(self) -> None:
-        """Take connections, on the same port as before."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def down(self) -> None:
-        """Cut every connection and refuse new ones."""
-        if self._server:
-            self._server.close()
-            self._server = None
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
-        self._tasks.add(task)
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await self._answer(reader, writer)
-        except (ConnectionError, asyncio.CancelledError):
-            pass
         except asyncio.IncompleteReadError as exc:
             self.received += exc.partial
-        finally:
-            self._tasks.discard(task)
-            writer.transport.abort()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
