@@ -88,8 +88,8 @@ class RunningAnswer:
         self._unsaid = Unsaid(prepared.logprobs) if prepared.logprobs else None
 
     @property
-    def prompt_left(self) -> int:
-        """Prompt tokens that are not in the cache yet."""
+    def unread(self) -> int:
+        """Prompt tokens that are not in the cache yet; 0 once it decodes."""
         return max(len(self._prepared.prompt) - self.cached, 0)
 
     @property
@@ -104,7 +104,7 @@ class RunningAnswer:
 
     def next_tokens(self, count: int) -> Sequence[int]:
         """Return the `count` tokens to compute next: prompt, or the last one generated."""
-        if self.prompt_left:
+        if self.unread:
             return self._prepared.prompt[self.cached : self.cached + count]
         return self._generated[-1:]
 

@@ -18,7 +18,8 @@ from edge_agent.engine.heap import give_back
 from edge_agent.engine.kv_cache import KvDtype
 from edge_agent.engine.prefix import Prefixes
 from edge_agent.engine.prepare import Preparer
-from edge_agent.engine.scheduler import SlotState, plan
+from edge_agent.engine.scheduler.pace import Pace
+from edge_agent.engine.scheduler.plan import SlotState, plan
 from edge_agent.errors import Cancelled, Overloaded
 from edge_agent.messages import Accepted, Done, Failed
 from edge_agent.modelstore.manifest import read_manifest
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from edge_agent.engine.answer import Prepared
     from edge_agent.engine.prefix import Drop
-    from edge_agent.engine.scheduler import Work
+    from edge_agent.engine.scheduler.plan import Work
     from edge_agent.messages import Event, Request
 
 # What a client is told to wait when the queue is full and nothing has finished yet.
@@ -101,6 +102,7 @@ class Engine:
         self._running: dict[int, RunningAnswer] = {}
         self._told: list[tuple[str, Event]] = []
         self._arrivals = 0
+        self._pace = Pace()
 
     @property
     def busy(self) -> bool:
@@ -115,7 +117,7 @@ class Engine:
     @property
     def prefilling(self) -> int:
         """Number of requests in a slot whose prompt is not read yet."""
-        return sum(answer.prompt_left > 0 for answer in self._running.values())
+        return sum(answer.unread > 0 for answer in self._running.values())
 
     @property
     def waiting(self) -> int:
@@ -162,10 +164,12 @@ class Engine:
         told, self._told = self._told, []
         self._admit()
         self._share()
-        work = plan(self._slot_states(), chunk_tokens=self._chunk_tokens)
+        work = plan(self._slot_states(), pace=self._pace, chunk_tokens=self._chunk_tokens)
         if work:
             rows = [self._row(item) for item in work]
+            began_s = self._clock()
             logits = iter(self._decoder.forward(rows))
+            self._learn_pace(work, took_s=self._clock() - began_s)
             for row in rows:
                 self._prefixes.grow(row.slot, row.tokens)
             told.extend(self._commit(work, logits))
@@ -212,16 +216,21 @@ class Engine:
     def _share(self) -> None:
         """Copy to prompts what other slots hold more of, also of requests that came together."""
         for answer in self._running.values():
-            copy = self._prefixes.share(answer.slot) if answer.prompt_left else None
+            copy = self._prefixes.share(answer.slot) if answer.unread else None
             if copy:
                 self._decoder.arena.copy(copy.source, copy.target, start=copy.start, stop=copy.stop)
                 answer.take_over(copy.stop - copy.start)
 
     def _slot_states(self) -> list[SlotState]:
         return [
-            SlotState(slot=slot, arrival=answer.arrival, prompt_left=answer.prompt_left)
+            SlotState(slot=slot, arrival=answer.arrival, unread=answer.unread)
             for slot, answer in self._running.items()
         ]
+
+    def _learn_pace(self, work: tuple[Work, ...], *, took_s: float) -> None:
+        read = sum(item.num_tokens for item in work if self._running[item.slot].unread)
+        decoded = sum(item.num_tokens for item in work) - read
+        self._pace = self._pace.after(decode_tokens=decoded, prompt_tokens=read, took_s=took_s)
 
     def _row(self, item: Work) -> Row:
         answer = self._running[item.slot]
@@ -229,7 +238,7 @@ class Engine:
             slot=item.slot,
             past=answer.cached,
             tokens=answer.next_tokens(item.num_tokens),
-            num_logits=int(item.num_tokens >= answer.prompt_left),
+            num_logits=int(item.num_tokens >= answer.unread),
             position_offset=self._offset(answer.total_tokens),
         )
 
@@ -247,7 +256,7 @@ class Engine:
         """Advance every slot that worked; a prompt's end and a decoding row choose a token."""
         for item in work:
             answer = self._running[item.slot]
-            had_left = answer.prompt_left
+            had_left = answer.unread
             answer.cached += item.num_tokens
             if item.num_tokens < had_left:
                 continue

@@ -1,0 +1,89 @@
+"""Learns how long steps take, and sizes the chunk that is read beside running answers by it.
+
+A step takes about as long as its decoding rows alone and, for each token of a prompt, a fixed time
+more. Both are learned from the engine's own clock, so a slower machine, a longer context or a
+neighbour are learned too. What decoding takes alone is measured and not inferred: while prompts are
+read beside answers, every so often a step goes without a chunk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Running answers keep this part of their pace while prompts are read beside them.
+KEPT_PACE = 0.5
+# The newest step counts a fifth: after a dozen or so, what was before is forgotten.
+_WEIGHT = 0.2
+# One step may wait for a disk or a neighbour; it does not change what is expected by more.
+_OUTLIER = 2.0
+# A step in so many is given to measure decoding alone: a thirtieth of the reading.
+_MEASURED_EVERY = 32
+# Before any prompt was timed alone: enough to time one, and short.
+_FIRST_CHUNK = 16
+# The resolution of the clock: a time of 0 would never rise again, and is divided by.
+_LEAST_S = 1e-9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """What steps take, in seconds; nothing is known at first."""
+
+    decode_step_s: Mapping[int, float] = field(default_factory=dict)
+    """Of steps that only decode, by their number of tokens, drafted ones included."""
+    prompt_token_s: float | None = None
+    """What a token of a prompt adds to a step."""
+    unmeasured: int = 0
+    """Steps with answers since the last one that only decoded."""
+
+    def decode_s(self, tokens: int) -> float | None:
+        """Return what a step takes that decodes `tokens`; None if that cannot be told.
+
+        Where that number was not seen it is what the next smaller one takes: more never take less.
+        """
+        known = [number for number in self.decode_step_s if number <= tokens]
+        return self.decode_step_s[max(known)] if known else None
+
+    def after(self, *, decode_tokens: int, prompt_tokens: int, took_s: float) -> Pace:
+        """Return what is known after a step with so many tokens of each kind."""
+        if not prompt_tokens:
+            before = self.decode_step_s.get(decode_tokens)
+            learned = {**self.decode_step_s, decode_tokens: _moved(before, took_s)}
+            return replace(self, decode_step_s=learned, unmeasured=0)
+        alone_s = self.decode_s(decode_tokens) if decode_tokens else 0.0
+        if alone_s is None:
+            return replace(self, unmeasured=self.unmeasured + 1)
+        token_s = (took_s - alone_s) / prompt_tokens
+        return replace(
+            self,
+            prompt_token_s=_moved(self.prompt_token_s, token_s),
+            unmeasured=self.unmeasured + bool(decode_tokens),
+        )
+
+
+def room_for_prompts(pace: Pace, *, decode_tokens: int, chunk_tokens: int) -> int:
+    """Return how many tokens of prompts, up to `chunk_tokens`, a step may compute.
+
+    Beside `decode_tokens` they may take as long as those do (`KEPT_PACE`), and one token is always
+    read: prompts go on. 0 only where decoding has to be measured first.
+    """
+    if not decode_tokens:
+        return chunk_tokens
+    alone_s = pace.decode_s(decode_tokens)
+    if alone_s is None or pace.unmeasured >= _MEASURED_EVERY:
+        return 0
+    if pace.prompt_token_s is None:
+        return min(chunk_tokens, _FIRST_CHUNK)
+    spare_s = alone_s * (1 / KEPT_PACE - 1)
+    return max(1, min(chunk_tokens, int(spare_s / pace.prompt_token_s)))
+
+
+def _moved(before: float | None, seen: float) -> float:
+    """Return an average that `seen` moves, within bounds; it never reaches 0."""
+    if before is None:
+        return max(seen, _LEAST_S)
+    within = min(max(seen, before / _OUTLIER), before * _OUTLIER)
+    return max(before + _WEIGHT * (within - before), _LEAST_S)

@@ -1,0 +1,102 @@
+"""Decides what one step computes: rows that decode, drafts to verify, one chunk of prompts.
+
+Answers that run go first, and the chunk is only as large as their pace allows (`pace`). Within the
+chunk the prompt with the least left goes first, so that a short one does not wait for the whole of
+a long one; the oldest has a share of every chunk, so that no stream of short ones stops it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edge_agent.engine.scheduler.pace import room_for_prompts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edge_agent.engine.scheduler.pace import Pace
+
+# The oldest prompt gets this part of a chunk at least: it takes four times as long at worst, and a
+# prompt shorter than the rest is still read in the step in which it comes.
+_PARTS_OF_OLDEST = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotState:
+    """A request in a slot as the planner sees it."""
+
+    slot: int
+    arrival: int
+    unread: int
+    """Known tokens that are not in the cache yet; 0 once it decodes."""
+    rank: int = 0
+    """The higher ones are read first."""
+    drafts: int = 0
+    """Drafted tokens that it could have verified; of one that decodes."""
+    kin: Sequence[int] = ()
+    """Slots of unread prompts that go on with the same tokens: one of them computes for all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """How many tokens a slot computes in the step.
+
+    Of one that decodes: its newest, and so many drafted ones more. Else: part of its prompt.
+    """
+
+    slot: int
+    num_tokens: int
+
+
+def plan(
+    running: Sequence[SlotState], *, pace: Pace, chunk_tokens: int, draft_tokens: int = 0
+) -> tuple[Work, ...]:
+    """Return the work of the next step, empty if nothing runs.
+
+    Every decoding slot gets one token and its share of `draft_tokens`. Prompts share what `pace`
+    leaves of `chunk_tokens`.
+    """
+    decoding = _decoding([state for state in running if not state.unread], draft_tokens)
+    room = room_for_prompts(
+        pace,
+        decode_tokens=sum(work.num_tokens for work in decoding),
+        chunk_tokens=chunk_tokens,
+    )
+    return (*decoding, *_reading([state for state in running if state.unread], room))
+
+
+def _decoding(decoding: Sequence[SlotState], draft_tokens: int) -> list[Work]:
+    """Split the drafts evenly; what one does not use is for the others."""
+    granted: dict[int, int] = {}
+    by_offer = sorted(decoding, key=lambda state: state.drafts)
+    for number, state in enumerate(by_offer):
+        granted[state.slot] = min(state.drafts, draft_tokens // (len(by_offer) - number))
+        draft_tokens -= granted[state.slot]
+    return [Work(slot=state.slot, num_tokens=1 + granted[state.slot]) for state in decoding]
+
+
+def _reading(prompts: Sequence[SlotState], room: int) -> list[Work]:
+    order = _leaders(sorted(prompts, key=lambda state: (-state.rank, state.unread, state.arrival)))
+    if not order or not room:
+        return []
+    oldest = min(order, key=lambda state: state.arrival)
+    counts = dict.fromkeys((state.slot for state in order), 0)
+    counts[oldest.slot] = min(oldest.unread, -(-room // _PARTS_OF_OLDEST))
+    room -= counts[oldest.slot]
+    for state in order:
+        more = min(state.unread - counts[state.slot], room)
+        counts[state.slot] += more
+        room -= more
+    return [Work(slot=slot, num_tokens=count) for slot, count in counts.items() if count]
+
+
+def _leaders(ordered: Sequence[SlotState]) -> list[SlotState]:
+    """Leave out who goes on with the same tokens as one before it: it takes them over from that."""
+    before: set[int] = set()
+    leaders = []
+    for state in ordered:
+        if before.isdisjoint(state.kin):
+            leaders.append(state)
+        before.add(state.slot)
+    return leaders
