@@ -223,7 +223,12 @@ class Engine:
 
     def _slot_states(self) -> list[SlotState]:
         return [
-            SlotState(slot=slot, arrival=answer.arrival, unread=answer.unread)
+            SlotState(
+                slot=slot,
+                arrival=answer.arrival,
+                unread=answer.unread,
+                kin=self._prefixes.kin(slot) if answer.unread else (),
+            )
             for slot, answer in self._running.items()
         ]
 

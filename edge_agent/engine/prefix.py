@@ -167,6 +167,22 @@ class Prefixes:
         self.counts.copied += stop - copy.start
         return copy
 
+    def kin(self, number: int) -> list[int]:
+        """Return the slots of other unread prompts that go on as the prompt in this one does."""
+        slot = self._slots[number]
+        if slot.prompt is None or self.budget_bytes == 0:
+            return []
+        least = slot.length + _LEAST_TOKENS
+        return [
+            other_number
+            for other_number, other in enumerate(self._slots)
+            if other is not slot
+            and other.prompt is not None
+            and other.offset == slot.offset
+            and other.length < len(other.prompt)
+            and _num_equal(slot.prompt, other.prompt) >= least
+        ]
+
     def grow(self, number: int, tokens: Sequence[int]) -> None:
         """Note that `tokens` were computed in a slot, after those it held."""
         slot = self._slots[number]

@@ -107,6 +107,31 @@ def test_prompts_that_come_together_share_what_the_first_computes() -> None:
     assert house.share(other.slot) == copy
 
 
+def test_prompts_are_kin_until_they_part_or_one_is_read() -> None:
+    house = prefixes()
+    one = house.place(prompt(SYSTEM, (2, 9)), offset=0).slot
+    other = house.place(prompt(SYSTEM, (3, 9)), offset=0).slot
+    far = house.place(prompt(SYSTEM, (3, 9)), offset=4096).slot
+    assert [house.kin(slot) for slot in (one, other, far)] == [[other], [one], []]
+
+    house.grow(one, [1] * 95)
+    assert [house.kin(slot) for slot in (one, other)] == [[], [one]]
+    house.share(other)
+    assert [house.kin(slot) for slot in (one, other)] == [[], []]
+
+    again = house.place(prompt(SYSTEM, (2, 9)), offset=0).slot
+    assert house.kin(again) == [one, other]
+    house.grow(one, [1] * 5 + [2] * 9)
+    assert house.kin(again) == [other]
+
+
+def test_without_a_budget_nobody_is_kin() -> None:
+    house = prefixes(budget_bytes=0)
+    slots = [house.place(prompt(SYSTEM), offset=0).slot for _ in range(2)]
+
+    assert [house.kin(slot) for slot in slots] == [[], []]
+
+
 def test_what_other_slots_hold_too_is_no_loss() -> None:
     house = prefixes(slots=3)
     answered(house, prompt(SYSTEM, (2, 50)))
