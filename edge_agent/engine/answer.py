@@ -13,11 +13,11 @@ from edge_agent.text.answer_text import AnswerText
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from edge_agent.calls.reader import Piece
     from edge_agent.engine.adjustments import Late, Logits
     from edge_agent.engine.logprobs import Asked
     from edge_agent.messages import Event, Sampling, TokenLogprob
     from edge_agent.text.answer_text import Offer
-    from edge_agent.text.tool_calls import Piece
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from edge_agent.calls.reader import TAGS
 from edge_agent.engine.adjustments import Late
 from edge_agent.engine.answer import Prepared
 from edge_agent.engine.heap import give_back
@@ -15,7 +16,6 @@ from edge_agent.messages import Sampling, ToolMode
 from edge_agent.text.answer_text import Offer
 from edge_agent.text.chat import ChatTemplate
 from edge_agent.text.tokenizer import Tokenizer
-from edge_agent.text.tool_calls import TAGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

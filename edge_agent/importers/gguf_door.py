@@ -5,18 +5,17 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from edge_agent.importers import gguf_llama, gguf_phi3, gguf_tokenizer, gguf_vocabulary
+from edge_agent.importers import gguf_tokenizer, gguf_vocabulary
 from edge_agent.importers.gguf import GgufFile
+from edge_agent.importers.gguf_llama import LLAMA
+from edge_agent.importers.gguf_phi3 import PHI3
 from edge_agent.importers.source import Model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_LAYOUTS = {
-    gguf_llama.ARCHITECTURE: gguf_llama.read_layout,
-    gguf_phi3.ARCHITECTURE: gguf_phi3.read_layout,
-}
+_ARCHITECTURES = {each.name: each for each in (LLAMA, PHI3)}
 
 
 @contextmanager
@@ -28,13 +27,13 @@ def open_gguf(path: Path) -> Iterator[Model]:
             contradicts itself.
     """
     with GgufFile(path) as gguf:
-        architecture = gguf.text("general.architecture")
-        read_layout = _LAYOUTS.get(architecture)
-        if read_layout is None:
-            known = ", ".join(_LAYOUTS)
-            problem = f"architecture {architecture!r} is not read by this version; it reads {known}"
+        name = gguf.text("general.architecture")
+        architecture = _ARCHITECTURES.get(name)
+        if architecture is None:
+            known = ", ".join(_ARCHITECTURES)
+            problem = f"architecture {name!r} is not read by this version; it reads {known}"
             gguf.refuse(problem)
-        layout = read_layout(gguf)
+        layout = architecture.read_layout(gguf)
         vocabulary = gguf_vocabulary.read_vocabulary(gguf, layout.shape.vocab)
         yield Model(
             shape=layout.shape,

@@ -1,7 +1,7 @@
 """What the architectures of GGUF have in common: dimensions, names of tensors, nothing left over.
 
 A layout says which rows of which tensors make which weight of the decoder; `gguf_llama` and
-`gguf_phi3` each build theirs with what is here.
+`gguf_phi3` say in which way their own differ, and the rest of it is read here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from edge_agent.importers.source import Product
 from edge_agent.modelstore.manifest import Shape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -87,6 +87,46 @@ class Tensors:
         """
         if rest := sorted(set(self.gguf.tensors) - self._taken):
             self.gguf.refuse(f"tensors this version would ignore: {', '.join(rest[:5])}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """What one architecture does in its own way."""
+
+    name: str
+    """In the file, and the beginning of its keys."""
+    neutral: dict[str, float | str]
+    """What changes the arithmetic, by key without the name, and the value that does not."""
+    rope: Callable[[Tensors, Shape, int], Rope]
+    """Returns the rotation of a model with so many tokens of context."""
+    products: Callable[[Tensors, Shape, int], Iterator[Product]]
+    """Yields the products of a layer whose storage differs: `qkv` and `gate_up`."""
+
+    def read_layout(self, gguf: GgufFile) -> Layout:
+        """Return the layout of the model in `gguf`.
+
+        Raises:
+            ModelError: a fact is missing, impossible or not supported; a tensor is missing, has
+                another shape, or is one this version would ignore.
+        """
+        refuse_unless(gguf, self.name, self.neutral)
+        shape, context = read_shape(gguf, self.name), read_context(gguf, self.name)
+        tensors = Tensors(gguf)
+        layout = Layout(
+            shape=shape,
+            rope=self.rope(tensors, shape, context),
+            context=context,
+            products=tuple(self._all_products(tensors, shape)),
+            norms=read_norms(tensors, shape),
+        )
+        tensors.refuse_rest()
+        return layout
+
+    def _all_products(self, tensors: Tensors, shape: Shape) -> Iterator[Product]:
+        yield from read_ends(tensors, shape)
+        for layer in range(shape.layers):
+            yield from self.products(tensors, shape, layer)
+            yield from read_plain(tensors, layer, shape)
 
 
 def read_shape(gguf: GgufFile, architecture: str) -> Shape:

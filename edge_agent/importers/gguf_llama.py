@@ -10,28 +10,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_agent.importers.gguf_layout import (
-    Layout,
-    Tensors,
-    read_context,
-    read_ends,
-    read_norms,
-    read_plain,
-    read_shape,
-    read_theta,
-    refuse_unless,
-)
+from edge_agent.importers.gguf_layout import Architecture, Tensors, read_theta
 from edge_agent.importers.source import Product
 from edge_agent.modelstore.manifest import Rope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from edge_agent.importers.gguf import GgufFile
     from edge_agent.importers.gguf_part import GgufPart
     from edge_agent.modelstore.manifest import Shape
 
-ARCHITECTURE = "llama"
+_NAME = "llama"
 
 # What changes the arithmetic, and the value that does not.
 _NEUTRAL: dict[str, float | str] = {
@@ -52,56 +41,29 @@ _NEUTRAL: dict[str, float | str] = {
 _FACTORS = "rope_freqs.weight"
 
 
-def read_layout(gguf: GgufFile) -> Layout:
-    """Return the layout of the llama in `gguf`.
-
-    Raises:
-        ModelError: a fact is missing, impossible or not supported; a tensor is missing, has another
-            shape, or is one this version would ignore.
-    """
-    refuse_unless(gguf, ARCHITECTURE, _NEUTRAL)
-    shape, context, tensors = (
-        read_shape(gguf, ARCHITECTURE),
-        read_context(gguf, ARCHITECTURE),
-        Tensors(gguf),
-    )
-    layout = Layout(
-        shape=shape,
-        rope=_rope(tensors, shape, context),
-        context=context,
-        products=tuple(_products(tensors, shape)),
-        norms=read_norms(tensors, shape),
-    )
-    tensors.refuse_rest()
-    return layout
-
-
 def _rope(tensors: Tensors, shape: Shape, context: int) -> Rope:
     gguf = tensors.gguf
-    dims = gguf.integer(f"{ARCHITECTURE}.rope.dimension_count", shape.head_dim)
+    dims = gguf.integer(f"{_NAME}.rope.dimension_count", shape.head_dim)
     if dims != shape.head_dim:
         problem = f"{dims} rotated dims of {shape.head_dim}: a llama rotates all of them"
         gguf.refuse(problem)
     return Rope(
-        theta=read_theta(gguf, ARCHITECTURE),
+        theta=read_theta(gguf, _NAME),
         dims=dims,
         original_context=context,
         short_factors=tensors.factors(_FACTORS, dims // 2) if _FACTORS in tensors else (),
     )
 
 
-def _products(tensors: Tensors, shape: Shape) -> Iterator[Product]:
-    yield from read_ends(tensors, shape)
-    for layer in range(shape.layers):
-        block, name = f"blk.{layer}", f"layers.{layer}"
-        q = _rotated(tensors, f"{block}.attn_q.weight", shape.heads, shape)
-        k = _rotated(tensors, f"{block}.attn_k.weight", shape.kv_heads, shape)
-        v = tensors.take(f"{block}.attn_v.weight", shape.kv_heads * shape.head_dim, shape.hidden)
-        yield Product(name=f"{name}.qkv", parts=(q, k, v))
-        gate = tensors.take(f"{block}.ffn_gate.weight", shape.intermediate, shape.hidden)
-        up = tensors.take(f"{block}.ffn_up.weight", shape.intermediate, shape.hidden)
-        yield Product(name=f"{name}.gate_up", parts=(gate, up))
-        yield from read_plain(tensors, layer, shape)
+def _products(tensors: Tensors, shape: Shape, layer: int) -> Iterator[Product]:
+    block, name = f"blk.{layer}", f"layers.{layer}"
+    q = _rotated(tensors, f"{block}.attn_q.weight", shape.heads, shape)
+    k = _rotated(tensors, f"{block}.attn_k.weight", shape.kv_heads, shape)
+    v = tensors.take(f"{block}.attn_v.weight", shape.kv_heads * shape.head_dim, shape.hidden)
+    yield Product(name=f"{name}.qkv", parts=(q, k, v))
+    gate = tensors.take(f"{block}.ffn_gate.weight", shape.intermediate, shape.hidden)
+    up = tensors.take(f"{block}.ffn_up.weight", shape.intermediate, shape.hidden)
+    yield Product(name=f"{name}.gate_up", parts=(gate, up))
 
 
 def _rotated(tensors: Tensors, name: str, heads: int, shape: Shape) -> GgufPart:
@@ -109,3 +71,6 @@ def _rotated(tensors: Tensors, name: str, heads: int, shape: Shape) -> GgufPart:
     rows = heads * shape.head_dim
     stored = np.arange(rows).reshape(heads, shape.head_dim // 2, 2)
     return tensors.take(name, rows, shape.hidden, order=stored.swapaxes(1, 2).reshape(-1))
+
+
+LLAMA = Architecture(name=_NAME, neutral=_NEUTRAL, rope=_rope, products=_products)

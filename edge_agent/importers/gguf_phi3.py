@@ -7,27 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edge_agent.importers.gguf_layout import (
-    Layout,
-    Tensors,
-    read_context,
-    read_ends,
-    read_norms,
-    read_plain,
-    read_shape,
-    read_theta,
-    refuse_unless,
-)
+from edge_agent.importers.gguf_layout import Architecture, Tensors, read_theta
 from edge_agent.importers.source import Product
 from edge_agent.modelstore.manifest import Rope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from edge_agent.importers.gguf import GgufFile
     from edge_agent.modelstore.manifest import Shape
 
-ARCHITECTURE = "phi3"
+_NAME = "phi3"
 
 # What changes the arithmetic, and the value that does not. PhiMoE and the like have experts.
 _NEUTRAL: dict[str, float | str] = {
@@ -38,48 +27,24 @@ _NEUTRAL: dict[str, float | str] = {
 _LONG, _SHORT = "rope_factors_long.weight", "rope_factors_short.weight"
 
 
-def read_layout(gguf: GgufFile) -> Layout:
-    """Return the layout of the Phi-3 or Phi-4 in `gguf`.
-
-    Raises:
-        ModelError: a fact is missing, impossible or not supported; a tensor is missing, has another
-            shape, or is one this version would ignore.
-    """
-    refuse_unless(gguf, ARCHITECTURE, _NEUTRAL)
-    shape, context, tensors = (
-        read_shape(gguf, ARCHITECTURE),
-        read_context(gguf, ARCHITECTURE),
-        Tensors(gguf),
-    )
-    window = gguf.integer(f"{ARCHITECTURE}.attention.sliding_window", 0)  # 0: no window
+def _rope(tensors: Tensors, shape: Shape, context: int) -> Rope:
+    gguf = tensors.gguf
+    window = gguf.integer(f"{_NAME}.attention.sliding_window", 0)  # 0: no window
     if 0 < window < context:
         problem = f"a sliding window of {window} tokens in a context of {context} is not supported"
         gguf.refuse(problem)
-    layout = Layout(
-        shape=shape,
-        rope=_rope(tensors, shape, context),
-        context=context,
-        products=tuple(_products(tensors, shape)),
-        norms=read_norms(tensors, shape),
-    )
-    tensors.refuse_rest()
-    return layout
-
-
-def _rope(tensors: Tensors, shape: Shape, context: int) -> Rope:
-    gguf = tensors.gguf
-    dims = gguf.integer(f"{ARCHITECTURE}.rope.dimension_count", shape.head_dim)
-    original = gguf.integer(f"{ARCHITECTURE}.rope.scaling.original_context_length", context)
+    dims = gguf.integer(f"{_NAME}.rope.dimension_count", shape.head_dim)
+    original = gguf.integer(f"{_NAME}.rope.scaling.original_context_length", context)
     if not 0 < dims <= shape.head_dim or dims % 2 or not 1 <= original <= context:
         problem = (
             f"impossible rotation: {dims} dims of {shape.head_dim}, "
             f"original context {original} of {context}"
         )
         gguf.refuse(problem)
-    theta = read_theta(gguf, ARCHITECTURE)
+    theta = read_theta(gguf, _NAME)
     if _SHORT not in tensors and _LONG not in tensors:
         return Rope(theta=theta, dims=dims, original_context=original)
-    attention_factor = gguf.number(f"{ARCHITECTURE}.rope.scaling.attn_factor")
+    attention_factor = gguf.number(f"{_NAME}.rope.scaling.attn_factor")
     if not 0 < attention_factor < float("inf"):
         gguf.refuse(f"impossible rope.scaling.attn_factor {attention_factor}")
     return Rope(
@@ -92,12 +57,12 @@ def _rope(tensors: Tensors, shape: Shape, context: int) -> Rope:
     )
 
 
-def _products(tensors: Tensors, shape: Shape) -> Iterator[Product]:
-    yield from read_ends(tensors, shape)
-    for layer in range(shape.layers):
-        heads = shape.heads + 2 * shape.kv_heads
-        qkv = tensors.take(f"blk.{layer}.attn_qkv.weight", heads * shape.head_dim, shape.hidden)
-        yield Product(name=f"layers.{layer}.qkv", parts=(qkv,))
-        gate_up = tensors.take(f"blk.{layer}.ffn_up.weight", 2 * shape.intermediate, shape.hidden)
-        yield Product(name=f"layers.{layer}.gate_up", parts=(gate_up,))
-        yield from read_plain(tensors, layer, shape)
+def _products(tensors: Tensors, shape: Shape, layer: int) -> Iterator[Product]:
+    heads = shape.heads + 2 * shape.kv_heads
+    qkv = tensors.take(f"blk.{layer}.attn_qkv.weight", heads * shape.head_dim, shape.hidden)
+    yield Product(name=f"layers.{layer}.qkv", parts=(qkv,))
+    gate_up = tensors.take(f"blk.{layer}.ffn_up.weight", 2 * shape.intermediate, shape.hidden)
+    yield Product(name=f"layers.{layer}.gate_up", parts=(gate_up,))
+
+
+PHI3 = Architecture(name=_NAME, neutral=_NEUTRAL, rope=_rope, products=_products)

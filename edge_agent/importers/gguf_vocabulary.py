@@ -176,7 +176,7 @@ def chat_template(gguf: GgufFile, vocabulary: Vocabulary) -> str:
 
 
 def _is_phi(gguf: GgufFile) -> bool:
-    return gguf.text("general.architecture") == gguf_phi3.ARCHITECTURE
+    return gguf.text("general.architecture") == gguf_phi3.PHI3.name
 
 
 def _is_hole(number: int, token: str, kind: int) -> bool:

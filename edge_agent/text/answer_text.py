@@ -6,14 +6,14 @@ import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from edge_agent.calls.reader import ToolCallReader
 from edge_agent.messages import ToolCall
 from edge_agent.text.stream import TextStream
-from edge_agent.text.tool_calls import ToolCallReader
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from edge_agent.text.tool_calls import Piece
+    from edge_agent.calls.reader import Piece
 
 _ID_BYTES = 12
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import codecs
 from typing import TYPE_CHECKING
 
+from edge_agent.calls.overlap import overlap
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -68,9 +70,3 @@ class TextStream:
         """
         held, self._held = self._held, ""
         return held
-
-
-def overlap(text: str, stop: str) -> int:
-    """Return the length of the longest end of `text` that is a proper beginning of `stop`."""
-    longest = min(len(text), len(stop) - 1)
-    return next((n for n in range(longest, 0, -1) if stop.startswith(text[-n:])), 0)

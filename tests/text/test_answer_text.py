@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from edge_agent.messages import ToolCall
 from edge_agent.text.answer_text import AnswerText, Offer
-from tests.text.test_tool_calls import CALLED_F, CALLED_G, F, G, joined
+from tests.calls.test_reader import CALLED_F, CALLED_G, F, G, joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_agent.calls.reader import MOST_HELD_CHARS, TAGS, ToolCallReader
 from edge_agent.messages import ToolCall
-from edge_agent.text.tool_calls import MOST_HELD_CHARS, TAGS, ToolCallReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from edge_agent.text.tool_calls import Piece
+    from edge_agent.calls.reader import Piece
 
 NAMES = ("f", "get_weather")
 F = '{"name": "f", "arguments": {"a": 1}}'

@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.text.json_end import JsonEnd
+from edge_agent.calls.json_end import JsonEnd
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

@@ -10,10 +10,10 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from edge_agent.calls.call_json import may_be_call, read_calls
+from edge_agent.calls.json_end import JsonEnd
+from edge_agent.calls.overlap import overlap
 from edge_agent.messages import ToolCall
-from edge_agent.text.call_json import may_be_call, read_calls
-from edge_agent.text.json_end import JsonEnd
-from edge_agent.text.stream import overlap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
