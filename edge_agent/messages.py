@@ -161,12 +161,15 @@ class FinishReason(StrEnum):
 class Usage(Struct, frozen=True, kw_only=True):
     """Tokens read and written for one answer.
 
-    `cached_tokens` of the prompt were known from earlier prompts and not computed again.
+    `cached_tokens` of the prompt were known from earlier prompts and not computed again. Without
+    `is_counted` whoever answered has told no numbers: these are what was seen of the answer here,
+    pieces and not tokens, good enough for a log and for nothing that goes out.
     """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    is_counted: bool = True
 
     @property
     def total_tokens(self) -> int:

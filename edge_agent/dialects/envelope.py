@@ -7,6 +7,7 @@ JSON object per message, told apart by `type`: accepted, delta, result, error.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "application/json"
 # An id is the last level of a reply topic, so it holds no wildcard, no level, no space.
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:=@~-]*")
-_PROPERTIES = ("id", "stream", "deadline_s", "reply_to", "policy", "priority")
+_PROPERTIES = ("id", "stream", "deadline_s", "reply_to", "policy", "priority", "keep_alive")
 
 _encode = msgspec.json.Encoder().encode
 
@@ -113,6 +114,10 @@ def _fill_in(content: dict[str, Any], name: str, text: str) -> None:
             content[name] = float(text)
         except ValueError:
             raise InvalidRequest("expected a number", name) from None
+    if name == "keep_alive":
+        # Seconds, else a duration such as "5m", which is read like one of the body.
+        with suppress(ValueError):
+            content[name] = float(text)
 
 
 def _addressed(content: dict[str, Any], limits: Limits, problem: InvalidRequest | None) -> Envelope:

@@ -62,22 +62,36 @@ def completion_body(head: Head, answer: Answer) -> dict[str, Any]:
         "choices": [choice],
         "usage": usage_body(answer.done.usage),
         "metrics": metrics_body(answer.done),
+        "edge": source_body(answer),
     }
 
 
+def source_body(source: Accepted | Answer) -> dict[str, str]:
+    """Return our own field `edge`: who answers, and why that one."""
+    return {"served_by": source.served_by, "reason": source.reason}
+
+
 class Chunks:
-    """Renders the events of one answer as they come; calls are numbered over the answer."""
+    """Renders the events of one answer as they come; calls are numbered over the answer.
+
+    Who answers is told in the first chunk and in the last. When another takes over in between,
+    which the headers cannot tell any more, a chunk without text says so.
+    """
 
     def __init__(self, head: Head, *, include_usage: bool) -> None:
         self._head = head
         self._include_usage = include_usage
         self._num_calls = 0
+        self._source: dict[str, str] | None = None
 
     def bodies(self, event: Event) -> list[dict[str, Any]]:
         """Return the `chat.completion.chunk`s (or the error object) that tell of `event`."""
         match event:
             case Accepted():
-                return [_chunk(self._head, {"role": "assistant", "content": ""})]
+                # A second role would be joined to the first, as clients join all that is text.
+                delta = {} if self._source else {"role": "assistant", "content": ""}
+                self._source = source_body(event)
+                return [self._with_source(_chunk(self._head, delta))]
             case Delta():
                 return [_chunk(self._head, {"content": event.text}, logprobs=event.logprobs)]
             case ToolCall():
@@ -90,8 +104,15 @@ class Chunks:
                 return [error_body(event)]
 
     def _end(self, done: Done) -> list[dict[str, Any]]:
-        last = _chunk(self._head, {}, finish_reason=done.finish_reason.value, stop=done.stop)
-        return [last, _usage_chunk(self._head, done)] if self._include_usage else [last]
+        last = self._with_source(
+            _chunk(self._head, {}, finish_reason=done.finish_reason.value, stop=done.stop)
+        )
+        # Clients take a chunk without choices for the one with numbers, and look for them.
+        tells_usage = self._include_usage and done.usage.is_counted
+        return [last, _usage_chunk(self._head, done)] if tells_usage else [last]
+
+    def _with_source(self, chunk: dict[str, Any]) -> dict[str, Any]:
+        return {**chunk, "edge": self._source} if self._source else chunk
 
 
 def error_body(failed: Failed) -> dict[str, Any]:

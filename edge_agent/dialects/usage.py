@@ -8,8 +8,10 @@ if TYPE_CHECKING:
     from edge_agent.messages import Done, Usage
 
 
-def usage_body(usage: Usage) -> dict[str, Any]:
-    """Return the `usage` object."""
+def usage_body(usage: Usage) -> dict[str, Any] | None:
+    """Return the `usage` object; None where nobody counted, as clients take guesses for counts."""
+    if not usage.is_counted:
+        return None
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
@@ -22,9 +24,10 @@ def metrics_body(done: Done) -> dict[str, float]:
     """Return the `metrics` object: milliseconds, and answer tokens per second of decode.
 
     The first token comes out of prefill, so decode produced one token less than the answer has.
+    What cannot be told without a count of tokens is 0.
     """
-    timings = done.timings
-    steps = max(done.usage.completion_tokens - 1, 0)
+    timings, usage = done.timings, done.usage
+    steps = max(usage.completion_tokens - 1, 0) if usage.is_counted else 0
     decoding = timings.decode_s > 0 and steps > 0
     return {
         "time_to_first_token_ms": round((timings.queue_s + timings.prefill_s) * 1e3, 3),

@@ -103,6 +103,24 @@ def test_properties_fill_in_what_the_body_does_not_say() -> None:
     assert (request.stream, request.deadline_s) == (True, 2.5)
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0", 0), ("90.5", 90.5), ("5m", 300), ("-1", -1), ("-2h", -1)]
+)
+@pytest.mark.parametrize("payload", [b"hello", b'{"prompt": "hello"}'])
+def test_how_long_the_model_stays_may_be_a_property(
+    payload: bytes, text: str, seconds: float
+) -> None:
+    found = opened(payload, properties=[("keep_alive", text)])
+    assert found.request(request_id="r", limits=LIMITS).keep_alive_s == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "nan", "inf", "1e999", "5 m"])
+def test_no_other_time_is_taken_for_one(text: str) -> None:
+    found = opened(b"hello", properties=[("keep_alive", text)])
+    with pytest.raises(InvalidRequest, match="keep_alive"):
+        found.request(request_id="r", limits=LIMITS)
+
+
 def test_the_body_wins_over_properties() -> None:
     found = opened({"prompt": "x", "id": "inside"}, properties=[("id", "outside")])
 

@@ -153,6 +153,31 @@ def test_usage_comes_in_a_chunk_of_its_own_when_asked_for() -> None:
     assert usage["usage"]["total_tokens"] == 12
 
 
+def test_what_nobody_counted_is_no_usage() -> None:
+    uncounted = Usage(prompt_tokens=0, completion_tokens=5, is_counted=False)
+    done = replace(DONE, usage=uncounted)
+
+    body = completion_body(HEAD, Answer(text="Hello", done=done))
+    assert body["usage"] is None
+    assert (body["metrics"]["tokens_per_second"], body["metrics"]["mean_itl_ms"]) == (0, 0)
+    (last,) = Chunks(HEAD, include_usage=True).bodies(done)
+    assert "usage" not in last
+
+
+def test_who_answers_is_told_first_last_and_when_another_takes_over() -> None:
+    here = Accepted(prompt_tokens=7, reason="local")
+    there = Accepted(prompt_tokens=None, served_by="attic", reason="crashed")
+
+    first, late, piece, last = streamed(here, there, Delta("a"), DONE)
+
+    assert first["edge"] == {"served_by": "local", "reason": "local"}
+    assert late["edge"] == last["edge"] == {"served_by": "attic", "reason": "crashed"}
+    assert late["choices"][0]["delta"] == {}
+    assert "edge" not in piece
+    whole = Answer(text="a", done=DONE, served_by="attic", reason="crashed")
+    assert completion_body(HEAD, whole)["edge"] == last["edge"]
+
+
 def test_a_failure_in_a_stream_is_an_error_object() -> None:
     failed = Failed(code="engine_crashed", message="it died", retryable=True)
     assert streamed(failed) == [error_body(failed)]

@@ -49,6 +49,7 @@ class ScriptedBackend:
         self.scripts: dict[str, list[list[Event]]] = {}
         self.gate = asyncio.Event()
         self.gate.set()
+        self.requests: list[Request] = []
         self.started: list[str] = []
         self.closed: list[str] = []
         self.together: list[frozenset[str]] = []
@@ -56,6 +57,7 @@ class ScriptedBackend:
 
     async def stream(self, request: Request) -> Events:
         """Yield the events of the script."""
+        self.requests.append(request)
         self.started.append(request.id)
         self._now.add(request.id)
         self.together.append(frozenset(self._now))

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from edge_agent.errors import DeadlineExceeded, EdgeError, Forbidden, PeerFailed
 from edge_agent.modelstore.retry import asked_s
-from edge_agent.serving.peers import ollama_call, ollama_reply, openai_call, openai_reply
+from edge_agent.serving.peers import ollama_call, openai_call
 from edge_agent.serving.peers.door import Broken, NoConnection
 from edge_agent.serving.peers.hops import HOPS_HEADER, POLICY_HEADER
+from edge_agent.serving.peers.ollama_reply import OllamaReader
+from edge_agent.serving.peers.openai_reply import OpenAiReader
 from edge_agent.serving.peers.reply import BadCall, Expected, Nonsense, check_calls, told
 from edge_agent.serving.peers.trouble import Kind, Trouble, by_status
 
@@ -23,9 +25,10 @@ if TYPE_CHECKING:
 
     from edge_agent.config import Peer
     from edge_agent.messages import Policy, Request
+    from edge_agent.serving.peers.answer_reader import AnswerReader
     from edge_agent.serving.peers.capability import Flavour
     from edge_agent.serving.peers.door import Door, Reply
-    from edge_agent.serving.peers.reply import Piece, Reader
+    from edge_agent.serving.peers.reply import Piece
 
 # Why a peer says no is worth a moment, not more.
 _COMPLAINT_S = 1.0
@@ -57,6 +60,7 @@ class Exchange:
         self._door = door
         self._order = order
         self._clock = clock
+        self._reader = OllamaReader if settings.kind == "ollama" else OpenAiReader
         self._first_limit_s = clock() + settings.first_byte_timeout_s
         self._heard_s = 0.0
 
@@ -72,7 +76,7 @@ class Exchange:
         try:
             await self._check(reply)
             expected = Expected.of(self._order.request, self._order.names)
-            read = self._read(reply, self._reader(expected))
+            read = self._read(reply, self._reader(expected, _new_id))
             async with aclosing(_held(read) if expected.must_call else read) as pieces:
                 async for piece in pieces:
                     yield piece
@@ -87,7 +91,7 @@ class Exchange:
         finally:
             reply.close()
 
-    async def _read(self, reply: Reply, reader: Reader) -> AsyncGenerator[Piece, None]:
+    async def _read(self, reply: Reply, reader: AnswerReader) -> AsyncGenerator[Piece, None]:
         while not reader.is_over:
             data = await self._within(self._limit_s(reader), reply.read_some())
             signs = reader.signs_of_life
@@ -126,11 +130,6 @@ class Exchange:
         body = openai_call.body(order.request, model=model, flavour=order.flavour, left_s=left_s)
         return openai_call.PATH, body
 
-    def _reader(self, expected: Expected) -> Reader:
-        if self._settings.kind == "ollama":
-            return ollama_reply.OllamaReader(expected, _new_id)
-        return openai_reply.OpenAiReader(expected, _new_id)
-
     async def _check(self, reply: Reply) -> None:
         """Look at the head of the reply.
 
@@ -144,13 +143,12 @@ class Exchange:
                     body = await reply.read_all()
             asked = asked_s(reply.retry_after, time.time())
             raise by_status(self._settings.name, reply.status, body, asked)
-        is_ollama = self._settings.kind == "ollama"
-        expected = ollama_reply.MEDIA_TYPE if is_ollama else openai_reply.MEDIA_TYPE
-        if reply.media_type != expected:
-            problem = f"answers with {told(reply.media_type, 60)}, not with {expected}"
+        if reply.media_type != self._reader.media_type:
+            found = told(reply.media_type, 60)
+            problem = f"answers with {found}, not with {self._reader.media_type}"
             raise self._wrong(problem, "nonsense")
 
-    def _limit_s(self, reader: Reader) -> float:
+    def _limit_s(self, reader: AnswerReader) -> float:
         """Return until when the next bytes must be here."""
         if not reader.has_begun:
             return self._first_limit_s

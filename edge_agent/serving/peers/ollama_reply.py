@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta, Struct
 
-from edge_agent.messages import Delta, FinishReason, Usage
+from edge_agent.messages import FinishReason, Usage
+from edge_agent.serving.peers.answer_reader import AnswerReader
 from edge_agent.serving.peers.complaint import sentence
-from edge_agent.serving.peers.reply import (
-    MOST_CALLS,
-    End,
-    Lines,
-    Nonsense,
-    call_of,
-    check_model,
-    told,
-)
+from edge_agent.serving.peers.reply import MOST_CALLS, Nonsense, Tokens, call_of, told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from edge_agent.messages import ToolCall
     from edge_agent.serving.peers.reply import Expected, Piece
-
-MEDIA_TYPE = "application/x-ndjson"
-
-Tokens = Annotated[int, Meta(ge=0, le=1 << 40)]
 
 
 class _Function(Struct):
@@ -57,39 +46,23 @@ class _Line(Struct):
     error: Any = None
 
 
+_NOTHING = _Message()
 _decode = msgspec.json.Decoder(_Line).decode
 
 
-class OllamaReader:
+class OllamaReader(AnswerReader):
     """One answer of an Ollama server."""
 
+    media_type: ClassVar[str] = "application/x-ndjson"
+    _line_end: ClassVar[bytes] = b"\n"
+
     def __init__(self, expected: Expected, new_id: Callable[[], str]) -> None:
-        self.has_begun = False
-        self.signs_of_life = 0
-        self.is_over = False
-        self._expected = expected
-        self._new_id = new_id
-        self._lines = Lines(expected.most_bytes)
+        super().__init__(expected, new_id)
         self._calls: list[ToolCall] = []
-        self._num_pieces = 0
-
-    def feed(self, data: bytes) -> Iterator[Piece]:
-        """Yield the pieces that `data` completes (see `Reader`)."""
-        for line in self._lines.split(data):
-            if self.is_over:
-                return
-            if line:
-                yield from self._line(line)
-
-    def finish(self) -> Iterator[Piece]:
-        """Know that no more bytes come (see `Reader`)."""
-        if not self.is_over:
-            yield from self.feed(b"\n")
-        if not self.is_over:
-            msg = "ended its answer in the middle"
-            raise Nonsense(msg)
 
     def _line(self, line: bytes) -> Iterator[Piece]:
+        if not line:
+            return
         try:
             said = _decode(line)
         except (ValueError, RecursionError) as exc:
@@ -101,23 +74,22 @@ class OllamaReader:
         if said.done is None:
             msg = "sends a line that is no piece of an answer"
             raise Nonsense(msg)
-        self.signs_of_life += 1
-        check_model(said.model, self._expected)
-        message = said.message or _Message()
-        if message.content:
-            yield Delta(message.content)
+        self._object(model=said.model)
+        message = said.message or _NOTHING
+        yield from self._progress(
+            message.content,
+            calls=bool(message.tool_calls),
+            else_began=bool(message.thinking) or said.done,
+        )
         self._take_calls(message.tool_calls or ())
-        says = bool(message.content or message.tool_calls)
-        self._num_pieces += says
-        self.has_begun = self.has_begun or says or bool(message.thinking) or said.done
         if said.done:
-            yield from self._end(said)
+            yield from self._finished(said)
 
-    def _take_calls(self, calls: list[_Call] | tuple[()]) -> None:
-        if len(self._calls) + len(calls) > MOST_CALLS:
-            msg = f"calls more than {MOST_CALLS} tools"
-            raise Nonsense(msg)
+    def _take_calls(self, calls: Iterable[_Call]) -> None:
         for call in calls:
+            if len(self._calls) == MOST_CALLS:
+                msg = f"calls more than {MOST_CALLS} tools"
+                raise Nonsense(msg)
             arguments = msgspec.json.encode(call.function.arguments or {}).decode()
             self._calls.append(
                 call_of(
@@ -129,20 +101,10 @@ class OllamaReader:
                 )
             )
 
-    def _end(self, said: _Line) -> Iterator[Piece]:
+    def _finished(self, said: _Line) -> Iterator[Piece]:
         reason = self._reason(said.done_reason)
         yield from self._calls[: self._expected.most_calls]
-        self.is_over = True
-        counted = said.eval_count
-        yield End(
-            finish_reason=reason,
-            usage=Usage(
-                # Left out where the whole prompt was in its cache.
-                prompt_tokens=said.prompt_eval_count or 0,
-                # A server that counts nothing is taken to send a piece per token.
-                completion_tokens=self._num_pieces if counted is None else counted,
-            ),
-        )
+        yield self._end(reason, _usage(said))
 
     def _reason(self, done_reason: str | None) -> FinishReason:
         match done_reason:
@@ -153,3 +115,10 @@ class OllamaReader:
             case other:
                 msg = f"broke off its answer ({told(other)})"
                 raise Nonsense(msg)
+
+
+def _usage(said: _Line) -> Usage | None:
+    """Return the counts; older versions leave the prompt's out if all of it was in their cache."""
+    if said.prompt_eval_count is None or said.eval_count is None:
+        return None
+    return Usage(prompt_tokens=said.prompt_eval_count, completion_tokens=said.eval_count)

@@ -3,39 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta, Struct
 
-from edge_agent.messages import Delta, FinishReason, Usage
+from edge_agent.messages import FinishReason, Usage
+from edge_agent.serving.peers.answer_reader import MOST_LINE_BYTES, AnswerReader
 from edge_agent.serving.peers.complaint import sentence
-from edge_agent.serving.peers.reply import (
-    MOST_CALLS,
-    MOST_LINE_BYTES,
-    BadCall,
-    End,
-    Lines,
-    Nonsense,
-    call_of,
-    check_model,
-    told,
-)
+from edge_agent.serving.peers.reply import MOST_CALLS, BadCall, Nonsense, Tokens, call_of, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from edge_agent.serving.peers.reply import Expected, Piece
 
-MEDIA_TYPE = "text/event-stream"
 _END_MARK = b"[DONE]"
 # Comments, and the fields of an event that we have no use for. There are no others: a line that
 # was garbled must not be taken for one of them, and a piece of the answer with it.
 _SILENT = (b":", b"event:", b"id:", b"retry:")
 # A named tool ends with "stop" at vLLM, all other calls with "tool_calls".
 _FINISHED = {"stop", "tool_calls", "function_call"}
-
-Tokens = Annotated[int, Meta(ge=0, le=1 << 40)]
 
 
 class _Function(Struct):
@@ -66,9 +54,14 @@ class _Choice(Struct):
     stop_reason: str | int | None = None
 
 
+class _PromptDetails(Struct):
+    cached_tokens: Tokens | None = None
+
+
 class _Usage(Struct):
     prompt_tokens: Tokens
     completion_tokens: Tokens = 0
+    prompt_tokens_details: _PromptDetails | None = None
 
 
 class _Chunk(Struct):
@@ -90,38 +83,20 @@ class _Call:
 _decode = msgspec.json.Decoder(_Chunk).decode
 
 
-class OpenAiReader:
+class OpenAiReader(AnswerReader):
     """One answer of a server that speaks OpenAI's chat API."""
 
+    media_type: ClassVar[str] = "text/event-stream"
+    _line_end: ClassVar[bytes] = b"\n\n"
+
     def __init__(self, expected: Expected, new_id: Callable[[], str]) -> None:
-        self.has_begun = False
-        self.signs_of_life = 0
-        self.is_over = False
-        self._expected = expected
-        self._new_id = new_id
-        self._lines = Lines(expected.most_bytes)
+        super().__init__(expected, new_id)
         self._data: list[bytes] = []
         self._data_bytes = 0
         self._calls: dict[int, _Call] = {}
-        self._num_pieces = 0
         self._finish: str | None = None
         self._stop: str | None = None
-        self._usage: _Usage | None = None
-
-    def feed(self, data: bytes) -> Iterator[Piece]:
-        """Yield the pieces that `data` completes (see `Reader`)."""
-        for line in self._lines.split(data):
-            if self.is_over:
-                return
-            yield from self._line(line)
-
-    def finish(self) -> Iterator[Piece]:
-        """Know that no more bytes come (see `Reader`)."""
-        if not self.is_over:
-            yield from self.feed(b"\n\n")
-        if not self.is_over:
-            msg = "ended its answer in the middle"
-            raise Nonsense(msg)
+        self._usage: Usage | None = None
 
     def _line(self, line: bytes) -> Iterator[Piece]:
         """Take one line of the event stream; comments and fields other than data say nothing."""
@@ -137,7 +112,7 @@ class OpenAiReader:
         data = line.removeprefix(b"data:").removeprefix(b" ")
         if data.startswith(_END_MARK):
             yield from self._event()  # of servers that leave out the empty line
-            yield from self._end()
+            yield from self._finished()
             return
         self._data.append(data)
         self._data_bytes += len(data)
@@ -165,9 +140,9 @@ class OpenAiReader:
         if chunk.choices is None and chunk.usage is None:
             msg = "sends an event that is no chunk of an answer"
             raise Nonsense(msg)
-        self.signs_of_life += 1
-        check_model(chunk.model, self._expected)
-        self._usage = chunk.usage or self._usage
+        self._object(model=chunk.model)
+        if chunk.usage:
+            self._usage = _counted(chunk.usage)
         for choice in chunk.choices or ():
             yield from self._choice(choice)
 
@@ -178,10 +153,11 @@ class OpenAiReader:
             msg = "sends more than the one answer it was asked for"
             raise Nonsense(msg)
         thinks = bool(delta.reasoning or delta.reasoning_content)
-        self.has_begun = self.has_begun or says_more or thinks or choice.finish_reason is not None
-        if delta.content:
-            self._num_pieces += 1
-            yield Delta(delta.content)
+        yield from self._progress(
+            delta.content,
+            calls=bool(delta.tool_calls),
+            else_began=thinks or choice.finish_reason is not None,
+        )
         for piece in delta.tool_calls or ():
             self._take_call(piece)
         if choice.finish_reason is not None:
@@ -190,7 +166,6 @@ class OpenAiReader:
             self._stop = stop if isinstance(stop, str) and stop in self._expected.stop else None
 
     def _take_call(self, piece: _CallPiece) -> None:
-        self._num_pieces += 1
         call = self._calls.setdefault(piece.index, _Call())
         function = piece.function or _Function()
         call.id = call.id or piece.id
@@ -204,7 +179,7 @@ class OpenAiReader:
             case None:
                 pass
 
-    def _end(self) -> Iterator[Piece]:
+    def _finished(self) -> Iterator[Piece]:
         reason = self._reason()
         for index in sorted(self._calls)[: self._expected.most_calls]:
             call = self._calls[index]
@@ -221,16 +196,7 @@ class OpenAiReader:
                     break  # this one was cut, as the reason says
                 raise
             yield whole
-        self.is_over = True
-        # A server that counts nothing is taken to send a piece per token.
-        usage = self._usage or _Usage(prompt_tokens=0, completion_tokens=self._num_pieces)
-        yield End(
-            finish_reason=reason,
-            usage=Usage(
-                prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens
-            ),
-            stop=self._stop,
-        )
+        yield self._end(reason, self._usage, self._stop)
 
     def _reason(self) -> FinishReason:
         match self._finish:
@@ -247,3 +213,13 @@ class OpenAiReader:
             case other:
                 msg = f"broke off its answer ({told(other)})"
                 raise Nonsense(msg)
+
+
+def _counted(usage: _Usage) -> Usage:
+    details = usage.prompt_tokens_details
+    cached = details.cached_tokens if details else None
+    return Usage(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        cached_tokens=min(cached or 0, usage.prompt_tokens),
+    )

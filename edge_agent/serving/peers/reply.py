@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
+from msgspec import Meta, Struct
 
 from edge_agent.messages import Delta, FinishReason, NamedTool, ToolCall, ToolMode, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from edge_agent.messages import Request
 
-# Ollama sends a tool call whole, in one line; no answer is longer than this.
-MOST_LINE_BYTES = 1 << 20
 # A piece of one token is wrapped in 150 to 400 bytes; with log-probs switched on, in more.
 WIRE_BYTES_PER_TOKEN = 2048
 # What the longest context there is comes to in small pieces; the deadline ends it long before.
@@ -24,6 +23,9 @@ MOST_WIRE_BYTES = 64 << 20
 LEAST_WIRE_BYTES = 2 << 20
 MOST_CALLS = 128
 _MOST_ID_CHARS = 128
+
+Tokens = Annotated[int, Meta(ge=0, le=1 << 40)]
+"""A count of tokens as servers write it."""
 
 
 class Nonsense(Exception):
@@ -69,8 +71,7 @@ class Expected:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class End:
+class End(Struct, frozen=True, kw_only=True):
     """The answer is complete."""
 
     finish_reason: FinishReason
@@ -81,41 +82,6 @@ class End:
 Piece = Delta | ToolCall | End
 
 
-class Reader(Protocol):
-    """Reads one answer from the bytes of a peer."""
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether a piece of the answer itself has come, even one that is not told yet."""
-        ...
-
-    @property
-    def signs_of_life(self) -> int:
-        """Objects read so far; bytes and comments that come to nothing are no sign of life."""
-        ...
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the answer is complete; what follows is not looked at."""
-        ...
-
-    def feed(self, data: bytes) -> Iterator[Piece]:
-        """Yield the pieces that `data` completes; `End` is the last of all.
-
-        Raises:
-            Nonsense: this is no answer; what was yielded before it is void.
-        """
-        ...
-
-    def finish(self) -> Iterator[Piece]:
-        """Know that no more bytes come.
-
-        Raises:
-            Nonsense: the answer is not complete.
-        """
-        ...
-
-
 def _callable(request: Request) -> frozenset[str]:
     match request.tool_choice:
         case NamedTool(name=name):
@@ -124,50 +90,6 @@ def _callable(request: Request) -> frozenset[str]:
             return frozenset()
         case ToolMode.AUTO | ToolMode.REQUIRED:
             return frozenset(tool.name for tool in request.tools)
-
-
-class Lines:
-    """Cuts bytes into lines that end in LF or CRLF, within bounds; keeps what is not yet one."""
-
-    def __init__(self, most_bytes: int) -> None:
-        self._left_bytes = most_bytes
-        self._most_bytes = most_bytes
-        self._rest = bytearray()
-
-    def split(self, data: bytes) -> Iterator[bytes]:
-        """Yield the lines that `data` completes.
-
-        Raises:
-            Nonsense: a line or the whole is too long.
-        """
-        self._left_bytes -= len(data)
-        if self._left_bytes < 0:
-            msg = f"does not stop: its answer is longer than {self._most_bytes} bytes"
-            raise Nonsense(msg)
-        *lines, rest = data.split(b"\n")
-        for line in lines:
-            self._keep(line)
-            whole = bytes(self._rest).removesuffix(b"\r")
-            self._rest.clear()
-            yield whole
-        self._keep(rest)
-
-    def _keep(self, data: bytes) -> None:
-        self._rest += data
-        if len(self._rest) > MOST_LINE_BYTES:
-            msg = f"sends a line of more than {MOST_LINE_BYTES} bytes"
-            raise Nonsense(msg)
-
-
-def check_model(name: str | None, expected: Expected) -> None:
-    """Check that the model that answers is the one that was asked; some servers do not say.
-
-    Raises:
-        Nonsense: it is another one.
-    """
-    if name and expected.models and bare(name) not in map(bare, expected.models):
-        msg = f"answers with another model, {told(name)!r}"
-        raise Nonsense(msg)
 
 
 def bare(model: str) -> str:

@@ -91,24 +91,13 @@ async def _send_all(
         await _write(http, response, _PING if first is None else _frames(render(first)))
         async for event in beats:
             ended = isinstance(event, Done | Failed)
-            await _write(http, response, _line(event, render))
+            await _write(http, response, _PING if event is None else _frames(render(event)))
     except ConnectionError:
         raise
     except Exception:
         # The headers are gone: all that is left to do is to end the stream as streams end.
         logger.exception("stream failed id=%s", http[REQUEST_ID])
     return ended
-
-
-def _line(event: Event | None, render: Render) -> bytes:
-    match event:
-        case None:
-            return _PING
-        case Accepted():
-            # Another took over before the first piece, and the headers name the one before it.
-            return f": served-by={event.served_by} reason={event.reason}\n\n".encode()
-        case _:
-            return _frames(render(event))
 
 
 async def beating(events: Events, every_s: float) -> Beats:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
-from edge_agent.messages import Done, FinishReason, ToolCall
+from edge_agent.messages import Done, FinishReason, Priority, ToolCall
 from tests.contract.mqtt.house import BASE, CANCEL, REQUEST, config_for, mqtt_house
 from tests.serving.scripted import ScriptedBackend, answer, until
 
@@ -41,6 +41,19 @@ async def test_a_chat_body_is_accepted_and_answered(
         "prompt_tokens_details": {"cached_tokens": 0},
     }
     assert result.body["served_by"] == "local"
+
+
+async def test_properties_say_what_plain_text_cannot(
+    broker: LocalBroker, requester: Requester, tmp_path: Path
+) -> None:
+    backend = ScriptedBackend()
+    said = [("id", "a"), ("keep_alive", "5m"), ("priority", "low")]
+    async with mqtt_house(config_for(broker.url), tmp_path / "home", backend):
+        await asyncio.to_thread(requester.send, REQUEST, b"hello", UserProperty=said)
+        await asyncio.to_thread(requester.hear, 2, id="a")
+
+    [asked] = backend.requests
+    assert (asked.keep_alive_s, asked.priority) == (300, Priority.LOW)
 
 
 async def test_a_result_carries_the_calls_of_an_answer(

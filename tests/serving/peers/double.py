@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tests.loopback import Loopback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 MODEL = "phi-4-mini"
 WORDS = ("The ", "capital ", "of ", "France ", "is ", "Paris.")
@@ -183,15 +183,15 @@ def _head(status: int, headers: dict[str, str]) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def answer(kind: str, model: str = MODEL) -> list[bytes]:
+def answer(kind: str, model: str = MODEL, words: Sequence[str] = WORDS) -> list[bytes]:
     """Return the pieces of a good answer, one per write."""
-    return _ollama(model) if kind == "ollama" else _openai(model)
+    return (_ollama if kind == "ollama" else _openai)(model, words)
 
 
-def _ollama(model: str) -> list[bytes]:
+def _ollama(model: str, words: Sequence[str]) -> list[bytes]:
     base = {"model": model, "created_at": "2026-08-21T10:00:00.123456Z"}
     lines: list[dict[str, Any]] = [
-        {**base, "message": {"role": "assistant", "content": word}, "done": False} for word in WORDS
+        {**base, "message": {"role": "assistant", "content": word}, "done": False} for word in words
     ]
     lines.append(
         {
@@ -207,9 +207,9 @@ def _ollama(model: str) -> list[bytes]:
     return [json.dumps(line).encode() + b"\n" for line in lines]
 
 
-def _openai(model: str) -> list[bytes]:
+def _openai(model: str, words: Sequence[str]) -> list[bytes]:
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
-    deltas += [{"content": word, "tool_calls": None} for word in WORDS]
+    deltas += [{"content": word, "tool_calls": None} for word in words]
     chunks: list[dict[str, Any]] = [
         {"choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}]}
         for delta in deltas

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.messages import Delta, FinishReason, Tool, ToolCall, Usage
+from edge_agent.serving.peers.answer_reader import MOST_LINE_BYTES
 from edge_agent.serving.peers.openai_reply import OpenAiReader
-from edge_agent.serving.peers.reply import MOST_LINE_BYTES, End, Expected, Nonsense
+from edge_agent.serving.peers.reply import End, Expected, Nonsense
 from tests.serving.peers.double import MODEL, WORDS, answer
 from tests.serving.peers.house import request
 
@@ -57,46 +57,6 @@ STOP = chunk(finish_reason="stop") + DONE
 def call(index: int = 0, **fields: Any) -> bytes:
     parts = {key: fields.pop(key) for key in ("name", "arguments") if key in fields}
     return chunk({"tool_calls": [{"index": index, "function": parts, **fields}]})
-
-
-def test_a_good_answer() -> None:
-    assert read(GOOD) == PIECES
-
-
-def test_cut_anywhere_an_answer_is_the_same() -> None:
-    for index in range(len(GOOD)):
-        assert read(GOOD[:index], GOOD[index:]) == PIECES
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(0, len(GOOD)), max_size=8).map(sorted))
-def test_cut_everywhere_an_answer_is_the_same(cuts: list[int]) -> None:
-    parts = [GOOD[begin:end] for begin, end in pairwise([0, *cuts, len(GOOD)])]
-    assert read(*parts) == PIECES
-
-
-def test_ended_anywhere_an_answer_is_a_beginning_and_then_no_answer() -> None:
-    for index in range(GOOD.index(b"[DONE]") + len(b"[DONE]")):
-        one = reader()
-        told = list(one.feed(GOOD[:index]))
-        assert told == PIECES[: len(told)]
-        with pytest.raises(Nonsense):
-            list(one.finish())
-
-
-@settings(deadline=None)
-@given(st.binary(max_size=300), st.integers(0, len(EVENTS)))
-def test_garbage_between_events_adds_and_hides_nothing(garbage: bytes, index: int) -> None:
-    data = b"".join([*EVENTS[:index], garbage + b"\n\n", *EVENTS[index:]])
-    one = reader()
-    told = []
-    try:
-        for piece in one.feed(data):
-            told.append(piece)  # noqa: PERF402  # what came before the error counts
-        told += one.finish()
-        assert told == PIECES
-    except Nonsense:
-        assert told == PIECES[: len(told)]
 
 
 @settings(deadline=None)
@@ -204,10 +164,21 @@ def test_servers_write_events_in_their_own_ways(data: bytes) -> None:
     assert read(data) == PIECES
 
 
-def test_a_server_that_counts_nothing_sends_a_piece_per_token() -> None:
+def test_what_a_server_does_not_count_is_not_counted() -> None:
     *_, end = read(chunk({"content": "a"}) + chunk({"content": "b"}) + STOP)
     assert isinstance(end, End)
-    assert end.usage == Usage(prompt_tokens=0, completion_tokens=2)
+    assert end.usage == Usage(prompt_tokens=0, completion_tokens=2, is_counted=False)
+
+
+@pytest.mark.parametrize(
+    ("details", "cached"),
+    [(None, 0), ({}, 0), ({"cached_tokens": None}, 0), ({"cached_tokens": 5}, 5)],
+)
+def test_what_of_the_prompt_was_known_there_is_told(details: object, cached: int) -> None:
+    usage = {"prompt_tokens": 7, "completion_tokens": 1, "prompt_tokens_details": details}
+    *_, end = read(chunk(finish_reason="stop") + event({"choices": [], "usage": usage}) + DONE)
+    assert isinstance(end, End)
+    assert end.usage == Usage(prompt_tokens=7, completion_tokens=1, cached_tokens=cached)
 
 
 @pytest.mark.parametrize("reason", ["stop", "tool_calls"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
@@ -39,7 +40,15 @@ async def test_headers_do_not_wait_for_ever_and_a_late_change_is_told() -> None:
         assert answer.headers["X-Edge-Served-By"] == "local"
         backend.go.set()
         text = await answer.text()
-    assert ": served-by=attic reason=crashed" in text
+    first, late, piece, last = [
+        json.loads(line.removeprefix("data: "))
+        for line in text.splitlines()
+        if line.startswith("data: {")
+    ]
+    assert first["edge"] == {"served_by": "local", "reason": "local"}
+    assert late["choices"][0]["delta"] == {}
+    assert late["edge"] == last["edge"] == {"served_by": "attic", "reason": "crashed"}
+    assert "edge" not in piece
     assert text.endswith("data: [DONE]\n\n")
 
 
