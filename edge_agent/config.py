@@ -148,9 +148,12 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int, Meta(ge=16, le=1024, description="prompt tokens computed in one step")
     ] = 128
     kv_dtype: Annotated[
-        Literal["fp32", "fp16", "int8"],
-        Meta(description="the KV cache: fp16 takes half the memory of fp32, int8 a quarter"),
-    ] = "fp32"
+        Literal["auto", "fp32", "fp16", "int8"],
+        Meta(
+            description="the KV cache: fp16 takes half the memory of fp32, int8 a quarter; auto: "
+            "fp32 where all slots may fill up, else the smallest"
+        ),
+    ] = "auto"
     # Long system prompts, lists of tools and conversations are read once instead of every time.
     prefix_bytes: Annotated[
         str | Annotated[int, Meta(ge=0)],

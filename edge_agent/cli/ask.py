@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from edge_agent.messages import Delta, Done, Failed, Message, Request, Role, Sampling
 
 if TYPE_CHECKING:
@@ -31,21 +33,25 @@ def run(args: argparse.Namespace) -> int:
         compute_threads,
         dress,
         find_package,
+        kv_dtype,
         model_name,
     )
     from edge_agent.engine.engine import Engine  # noqa: PLC0415
 
     settings = config.load(Path(args.config) if args.config else None)
     name = model_name(args.model, settings)
+    package = find_package(name)
+    # Nobody comes beside it or after it.
+    alone = msgspec.structs.replace(settings.engine, slots=1, prefix_bytes=0)
     engine = Engine(
-        find_package(name),
-        slots=1,
-        context=settings.engine.context,
-        chunk_tokens=settings.engine.chunk_tokens,
+        package,
+        slots=alone.slots,
+        context=alone.context,
+        chunk_tokens=alone.chunk_tokens,
         threads=compute_threads(settings),
-        kv_dtype=settings.engine.kv_dtype,
+        kv_dtype=kv_dtype(alone, package),
         queue_requests=1,
-        prefix_bytes=0,  # nobody comes after it
+        prefix_bytes=0,
     )
     engine.submit(engine.prepare(dress(name, _request(args))))
     while engine.busy:

@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
 def _timing(args: argparse.Namespace, settings: Config) -> dict[str, Any]:
     from edge_agent.cli.timing import Task, measure  # noqa: PLC0415  # heavy: when the verb is known
 
+    package = _package(args, settings)
     task = Task(
         prompts=args.prompts,
         streams=args.streams,
@@ -96,21 +97,22 @@ def _timing(args: argparse.Namespace, settings: Config) -> dict[str, Any]:
         reps=args.reps,
         threads=_threads(args, settings),
         chunk_tokens=settings.engine.chunk_tokens,
-        kv_dtype=args.kv_dtype or settings.engine.kv_dtype,
+        kv_dtype=_kv_dtype(args, settings, package),
     )
-    return measure(_package(args, settings), task)
+    return measure(package, task)
 
 
 def _perplexity(args: argparse.Namespace, settings: Config) -> dict[str, Any]:
     from edge_agent.cli.perplexity import measure  # noqa: PLC0415
 
+    package = _package(args, settings)
     return measure(
-        _package(args, settings),
+        package,
         Path(args.perplexity),
         window=args.window,
         most_tokens=args.text_tokens,
         threads=_threads(args, settings),
-        kv_dtype=args.kv_dtype or settings.engine.kv_dtype,
+        kv_dtype=_kv_dtype(args, settings, package),
     )
 
 
@@ -122,6 +124,14 @@ def _package(args: argparse.Namespace, settings: Config) -> Path:
         asked = Precision(bits=args.bits, block=args.block, head_bits=args.head_bits)
         return noise_package(args.random_weights, asked)
     return find_package(model_name(args.model, settings))
+
+
+def _kv_dtype(args: argparse.Namespace, settings: Config, package: Path) -> str:
+    """Return the KV type: as the option says, else as a daemon with this configuration has it."""
+    from edge_agent.cli.local import kv_dtype  # noqa: PLC0415
+
+    asked: str | None = args.kv_dtype
+    return asked or kv_dtype(settings.engine, package)
 
 
 def _threads(args: argparse.Namespace, settings: Config) -> int:

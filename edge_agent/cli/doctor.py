@@ -23,14 +23,15 @@ from edge_agent.errors import ModelError, ModelNotFound
 from edge_agent.modelstore import prepared
 from edge_agent.modelstore.catalog import catalog_of
 from edge_agent.modelstore.fit import (
+    KV_DTYPES,
     RESERVE_BYTES,
     Fit,
     Verdict,
-    fit,
     packed_bytes,
     planned,
     raw_bytes,
 )
+from edge_agent.modelstore.kv_dtype import KvChoice, choose, judge_of, usable_kinds
 from edge_agent.modelstore.manifest import read_manifest
 from edge_agent.modelstore.store import ModelStore
 from edge_agent.ops.cores import usable_cores
@@ -77,6 +78,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
     """Whether its weights are, or will be, pages of a file."""
     disk_bytes: int
     """Disk that is still needed for it."""
+    kv: KvChoice
     fit: Fit
 
 
@@ -219,6 +221,7 @@ def _candidates(
             longest_context=manifest.context,
             is_here=True,
             is_prepared=is_prepared,
+            kinds=usable_kinds(package, manifest),
         )
     for card in catalog.cards:
         if card.name in here or card.shape is None or card.context is None:
@@ -234,6 +237,7 @@ def _candidates(
             longest_context=card.context,
             is_here=False,
             is_prepared=False,
+            kinds=frozenset(KV_DTYPES),  # the import makes graphs and scales for all
         )
 
 
@@ -248,26 +252,27 @@ def _judged(  # noqa: PLR0913  # the facts of one model
     longest_context: int,
     is_here: bool,
     is_prepared: bool,
+    kinds: frozenset[str],
 ) -> Candidate:
     engine = settings.engine
     # Packing needs room for a second form of the weights; without it they live on the heap.
     will_be_prepared = is_prepared or (engine.prepare and disk_bytes < machine.disk_free_bytes)
+    judge = judge_of(
+        engine,
+        shape,
+        quantization,
+        free_bytes=machine.free_bytes or 0,
+        is_prepared=will_be_prepared,
+        longest_context=longest_context,
+    )
+    kv = choose(engine.kv_dtype, judge, kinds)
     return Candidate(
         name=name,
         is_here=is_here,
         is_prepared=is_prepared,
         disk_bytes=disk_bytes,
-        fit=fit(
-            shape,
-            quantization,
-            free_bytes=machine.free_bytes or 0,
-            is_prepared=will_be_prepared,
-            slots=engine.slots,
-            context=min(engine.context, longest_context),
-            longest_context=longest_context,
-            chunk_tokens=engine.chunk_tokens,
-            kv_dtype=engine.kv_dtype,
-        ),
+        kv=kv,
+        fit=judge(kv.kv_dtype),
     )
 
 
@@ -320,6 +325,7 @@ def _candidate_lines(candidate: Candidate, *, is_asked: bool) -> Iterator[str]:
     where = "prepared" if candidate.is_prepared else "here" if candidate.is_here else "not here"
     yield f"{candidate.name} ({where}): {judged.verdict}"
     if is_asked:
+        yield f"  KV cache in {candidate.kv.kv_dtype}: {candidate.kv.reason}"
         for line in judged.lines:
             kind = "file pages" if line.is_file else "memory"
             yield f"  {line.num_bytes / _MB:8.0f} MB  {line.what}: {line.how} ({kind})"

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 from edge_agent import config
 from edge_agent.errors import ConfigError, ModelError, ModelNotFound
 from edge_agent.modelstore.catalog import catalog_of
+from edge_agent.modelstore.kv_dtype import settle
+from edge_agent.modelstore.manifest import read_manifest
+from edge_agent.modelstore.prepared import fault
 from edge_agent.modelstore.store import ModelStore
 from edge_agent.ops.cores import usable_cores
+from edge_agent.ops.machine import look
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,6 +52,18 @@ def dress(name: str, request: Request) -> Request:
     catalog = catalog_of(config.home_dir())
     variant = catalog.variants_of(catalog.base(name)).get(name)
     return variant.dress(request) if variant else request
+
+
+def kv_dtype(engine: config.Engine, package: Path) -> str:
+    """Return what the KV cache of `package` stores on this machine, served as `engine` says."""
+    manifest = read_manifest(package)
+    return settle(
+        engine,
+        package,
+        manifest,
+        free_bytes=look(config.home_dir()).free_bytes,
+        is_prepared=fault(package, manifest) is None,
+    ).kv_dtype
 
 
 def compute_threads(settings: config.Config) -> int:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+import msgspec
+
 from edge_agent.guard.budget import Budget
+from edge_agent.modelstore.fit import RESERVE_BYTES
+from edge_agent.modelstore.kv_dtype import settle
 from edge_agent.modelstore.manifest import read_manifest
 from edge_agent.modelstore.prepared import fault
 from edge_agent.modelstore.store import ModelStore
@@ -19,8 +24,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_agent.config import Config
+    from edge_agent.guard.memory import Memory
+    from edge_agent.modelstore.kv_dtype import KvChoice
     from edge_agent.serving import sizing
     from edge_agent.worker.standing import Standing
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,15 +43,23 @@ class EngineSource:
     """What the engine takes before any request, mapped weights apart."""
     budget: sizing.Budget | None = None
     """What a request takes."""
+    kv: KvChoice | None = None
+    """What the KV cache stores, and why."""
 
 
 FindEngine: TypeAlias = Callable[[], Awaitable[EngineSource]]
 
 
-def package_finder(config: Config, home: Path, base: str, standing: Standing) -> FindEngine:
+def package_finder(
+    config: Config,
+    home: Path,
+    base: str,
+    standing: Standing,
+    look: Callable[[], Memory | None],
+) -> FindEngine:
     """Return what brings the package `base` into the store of `home`, however long it takes.
 
-    `standing` hears how far it is.
+    `standing` hears how far it is; `look` tells what memory there is for the KV cache.
     """
     preparation = Preparation(
         ModelStore(home).package,
@@ -56,18 +73,29 @@ def package_finder(config: Config, home: Path, base: str, standing: Standing) ->
         package = await preparation.package()
         manifest = read_manifest(package)
         context = min(config.engine.context, manifest.context)
+        is_prepared = fault(package, manifest) is None
+        memory = look()
+        kv = settle(
+            config.engine,
+            package,
+            manifest,
+            # `look` has taken off what is left to others, and the sum does so again.
+            free_bytes=None if memory is None else memory.available_bytes + RESERVE_BYTES,
+            is_prepared=is_prepared,
+        )
+        logger.info("KV cache chosen kv_dtype=%s reason=%s", kv.kv_dtype, kv.reason)
+        engine = msgspec.structs.replace(config.engine, kv_dtype=kv.kv_dtype)
         return EngineSource(
-            command=engine_command(config, package),
+            command=engine_command(msgspec.structs.replace(config, engine=engine), package),
             served=Served(name=manifest.name, created=manifest.created, context_tokens=context),
-            engine_bytes=engine_bytes(
-                manifest, config.engine, is_prepared=fault(package, manifest) is None
-            ),
+            engine_bytes=engine_bytes(manifest, engine, is_prepared=is_prepared),
             budget=Budget(
                 shape=manifest.shape,
-                kv_dtype=config.engine.kv_dtype,
-                chunk_tokens=config.engine.chunk_tokens,
+                kv_dtype=kv.kv_dtype,
+                chunk_tokens=engine.chunk_tokens,
                 context_tokens=context,
             ),
+            kv=kv,
         )
 
     return find_engine

@@ -106,6 +106,7 @@ class Daemon:
         parts.served = tuple(
             msgspec.structs.replace(source.served, name=name) for name in parts.models.names
         )
+        parts.kv = source.kv
         parts.needs.engine_bytes = source.engine_bytes
         if source.budget is not None:
             slots = parts.config.engine.slots

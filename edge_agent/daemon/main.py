@@ -31,12 +31,13 @@ async def run(config: Config, home: Path, observer: Observer) -> None:
     standing = Standing(State.LOADING, "starting")
     if config.model is None:
         models = Models.of_peers([peer.model for peer in config.peers])
-        find_engine = None
-    else:
-        catalog = catalog_of(home)
-        for problem in catalog.problems:
-            logger.warning("card not read problem=%s", problem)
-        base = catalog.base(config.model)
-        models = Models(config.model, base, catalog.variants_of(base))
-        find_engine = package_finder(config, home, base, standing)
-    await Daemon(Parts(config, home, standing, models), find_engine).run(observer)
+        await Daemon(Parts(config, home, standing, models), None).run(observer)
+        return
+    catalog = catalog_of(home)
+    for problem in catalog.problems:
+        logger.warning("card not read problem=%s", problem)
+    base = catalog.base(config.model)
+    models = Models(config.model, base, catalog.variants_of(base))
+    parts = Parts(config, home, standing, models)
+    find_engine = package_finder(config, home, base, standing, parts.look_at_memory)
+    await Daemon(parts, find_engine).run(observer)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from edge_agent.config import Config
     from edge_agent.guard.memory import Memory
+    from edge_agent.modelstore.kv_dtype import KvChoice
     from edge_agent.serving.models import Models
     from edge_agent.worker.standing import Standing
 
@@ -52,6 +53,8 @@ class Parts:
         self._began_s = time.monotonic()
         self.served: tuple[Served, ...] = ()
         """What answers, once it is known."""
+        self.kv: KvChoice | None = None
+        """What the KV cache stores, once that is known."""
         self.needs = EngineNeeds()
         self.lag = Lag()
         self.sizes = Sizes(self._longest_token_bytes)
@@ -60,7 +63,7 @@ class Parts:
             config.engine, config.memory, standing, count_oom_kills=count_oom_kills
         )
         self.watch = Watch(
-            self._look_at_memory,
+            self.look_at_memory,
             load_bytes=lambda: self.needs.load_bytes,
             is_loading=lambda: standing.state is State.LOADING,
         )
@@ -111,6 +114,7 @@ class Parts:
             models=self.served,
             uptime_s=self.uptime_s,
             slots=self.config.engine.slots,
+            kv=self.kv,
             running=self.supervisor.running,
             waiting=self.supervisor.waiting,
             engine_restarts=self.supervisor.restarts,
@@ -132,7 +136,7 @@ class Parts:
         ready = self.supervisor.ready
         return None if ready is None else ready.longest_token_bytes
 
-    def _look_at_memory(self) -> Memory | None:
+    def look_at_memory(self) -> Memory | None:
         """Look at memory as it is for us: less the reserve, within the budget."""
         engine = self.supervisor.child_pid
         seen = sample(pids=(os.getpid(), *([] if engine is None else [engine])))

@@ -1,7 +1,8 @@
 """The scales of an int8 KV cache: one for every channel of every layer's K and V.
 
-They lie beside the weights in a file of their own, because they come from running the model. The
-op has one set for all slots and positions, so they are fixed for as long as the model is loaded.
+They lie beside the weights in a file of their own, because they come from running the model: the
+import makes one, and `model calibrate` another that goes before it. The op has one set for all
+slots and positions, so they are fixed for as long as the model is loaded.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge_agent.errors import ModelError
+from edge_agent.modelstore.scales import find_scales
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
 
     from edge_agent.modelstore.manifest import Shape
 
-FILE_NAME = "kv_scales.bin"
-
 
 def read_kv_scales(package: Path, shape: Shape) -> NDArray[np.float32]:
     """Return the scales of `package`, float32 [layers, 2, kv_heads, head_dim], K before V.
@@ -29,7 +29,10 @@ def read_kv_scales(package: Path, shape: Shape) -> NDArray[np.float32]:
     Raises:
         ModelError: they were never made, or the file is not what it should be.
     """
-    path = package / FILE_NAME
+    path = find_scales(package)
+    if path is None:
+        msg = f"{package}: an int8 KV cache needs scales that were not made yet; {_remedy(package)}"
+        raise ModelError(msg)
     dimensions = _dimensions(shape)
     expected_bytes = 4 * int(np.prod(dimensions, dtype=np.int64))
     try:
@@ -38,9 +41,6 @@ def read_kv_scales(package: Path, shape: Shape) -> NDArray[np.float32]:
             msg = f"{path} has {actual_bytes} bytes, not {expected_bytes}; {_remedy(package)}"
             raise ModelError(msg)
         scales = np.fromfile(path, "<f4").reshape(dimensions)
-    except FileNotFoundError as exc:
-        msg = f"{package}: an int8 KV cache needs scales that were not made yet; {_remedy(package)}"
-        raise ModelError(msg) from exc
     except OSError as exc:
         msg = f"{path}: {exc.strerror}"
         raise ModelError(msg) from exc
@@ -50,8 +50,8 @@ def read_kv_scales(package: Path, shape: Shape) -> NDArray[np.float32]:
     return scales.astype(np.float32, copy=False)
 
 
-def write_kv_scales(package: Path, shape: Shape, scales: NDArray[np.float32]) -> None:
-    """Write `scales` [layers, 2, kv_heads, head_dim] beside the weights, whole or not at all.
+def write_kv_scales(path: Path, shape: Shape, scales: NDArray[np.float32]) -> None:
+    """Write `scales` [layers, 2, kv_heads, head_dim] to the file `path`, whole or not at all.
 
     Raises:
         OSError: disk full, or the directory cannot be written.
@@ -59,7 +59,6 @@ def write_kv_scales(package: Path, shape: Shape, scales: NDArray[np.float32]) ->
     if scales.shape != _dimensions(shape):
         msg = f"scales {scales.shape} do not belong to {shape}"
         raise ValueError(msg)
-    path = package / FILE_NAME
     unfinished = path.with_suffix(".unfinished")
     with unfinished.open("wb") as file:
         file.write(scales.astype("<f4").tobytes())

@@ -11,7 +11,7 @@ import mmap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edge_agent.modelstore.fit import kv_bytes_per_token, scratch_bytes_per_token
+from edge_agent.modelstore.fit import attention_bytes, kv_bytes_per_token
 
 if TYPE_CHECKING:
     from edge_agent.modelstore.manifest import Shape
@@ -23,9 +23,6 @@ _SLOT_BYTES = 768 << 10
 _SAMPLER_BYTES_PER_ENTRY = 48
 # What the heaps of Python and of the library creep by in the first dozens of requests.
 _HEAP_BYTES = 1536 << 10
-# Scores of attention over an fp16 cache grow with every chunk, and what was let go fits none of
-# the later ones: so much more the arena had at worst, after prompts of growing length.
-_SCRATCH_WASTE_BYTES = 128 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +83,7 @@ class Budget:
             + running * _SLOT_BYTES
             + sampler
             + _HEAP_BYTES
-            + self._scratch_bytes
+            + self._attention_bytes
         )
 
     def shared_bytes(self, *, slots: int) -> int:
@@ -111,10 +108,11 @@ class Budget:
         return -(-num_bytes // self.page_bytes)
 
     @property
-    def _scratch_bytes(self) -> int:
-        """Return what attention keeps for its scores, whose buffers are as long as the context."""
-        if self.kv_dtype != "fp16":
-            return 0
-        tokens = self.context_tokens + self.chunk_tokens
-        scores = tokens * scratch_bytes_per_token(self.shape, self.chunk_tokens)
-        return scores + _SCRATCH_WASTE_BYTES
+    def _attention_bytes(self) -> int:
+        """Return what attention has beside the cache: its buffers are as long as the context."""
+        return attention_bytes(
+            self.shape,
+            self.kv_dtype,
+            chunk_tokens=self.chunk_tokens,
+            context_tokens=self.context_tokens,
+        )

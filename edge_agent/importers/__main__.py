@@ -14,6 +14,7 @@ import msgspec
 
 from edge_agent.errors import EdgeError
 from edge_agent.importers import package
+from edge_agent.importers.calibration_child import add_scales
 from edge_agent.importers.doors import open_model
 from edge_agent.importers.importance import TEXT
 from edge_agent.modelstore.card import Card, Precision, read_card
@@ -26,7 +27,8 @@ def main(argv: list[str]) -> int:
         card = read_card(args.card) if args.card else None
         with open_model(args.source) as model:
             asked, text = _precision(args, card), _text(args.importance)
-            package.write(model, _label(args, card), asked, args.package, text=text)
+            label = _label(args, card)
+            package.write(model, label, asked, args.package, text=text, add_scales=_add_scales)
     except (EdgeError, OSError) as exc:
         sys.stderr.write(f"{exc}\n")
         return 1
@@ -73,6 +75,11 @@ def _precision(args: argparse.Namespace, card: Card | None) -> Precision:
     said = msgspec.structs.asdict(card.precision) if card else {}
     asked = {name: getattr(args, name) for name in Precision.__struct_fields__}
     return Precision(**said | {name: value for name, value in asked.items() if value is not None})
+
+
+def _add_scales(built: Path) -> None:
+    if problem := add_scales(built):
+        sys.stderr.write(f"no scales for an int8 KV cache were made: {problem}\n")
 
 
 def _text(importance: str | None) -> Path | None:

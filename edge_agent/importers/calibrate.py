@@ -18,6 +18,7 @@ from edge_agent.engine.decoder import Decoder
 from edge_agent.engine.kv_scales import write_kv_scales
 from edge_agent.messages import Message, Role
 from edge_agent.modelstore.manifest import read_manifest
+from edge_agent.modelstore.scales import OWN_SCALES
 from edge_agent.text.chat import ChatTemplate
 from edge_agent.text.tokenizer import Tokenizer
 
@@ -38,8 +39,12 @@ _CHUNK_TOKENS = 128
 _LEAST_SCALE = 1e-6
 
 
-def calibrate(package: Path, *, threads: int, text: str | None = None) -> int:
+def calibrate(
+    package: Path, *, threads: int, text: str | None = None, name: str = OWN_SCALES
+) -> int:
     """Write the scales of an int8 KV cache into `package`; return how many tokens were read.
+
+    The file is called `name`: by default so that it goes before what the import made.
 
     Reads `text` as the message of a user, else one that comes with this program, with the
     package's fp32 graph. What is longer than the context is left out.
@@ -63,7 +68,7 @@ def calibrate(package: Path, *, threads: int, text: str | None = None) -> int:
         )
         for keys, values in decoder.arena.layers
     ]
-    write_kv_scales(package, manifest.shape, scales_of(np.array(sizes, np.float32)))
+    write_kv_scales(package / name, manifest.shape, scales_of(np.array(sizes, np.float32)))
     return len(tokens)
 
 

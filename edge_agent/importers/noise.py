@@ -20,6 +20,7 @@ import numpy as np
 
 from edge_agent.errors import EdgeError, ModelError
 from edge_agent.importers import package
+from edge_agent.importers.calibration_child import add_scales
 from edge_agent.importers.quantize import Packed
 from edge_agent.importers.source import Blocks, Model, Part, Product
 from edge_agent.modelstore.card import Card, Precision, read_card
@@ -177,7 +178,8 @@ def write_package(card: Card, linears: Blocks, head: Blocks, path: Path, *, name
     label = package.Label(
         name=name, family=card.family, licence="none", origin=f"random, as large as {card.name}"
     )
-    package.write(model, label, Precision(activations=card.precision.activations), path)
+    asked = Precision(activations=card.precision.activations)
+    package.write(model, label, asked, path, add_scales=add_scales)
 
 
 def main(argv: list[str]) -> int:

@@ -27,10 +27,11 @@ from edge_agent.importers.precision import (
 from edge_agent.importers.source import check
 from edge_agent.messages import Sampling
 from edge_agent.modelstore import manifest
+from edge_agent.modelstore.scales import SCALES
 from edge_agent.modelstore.store import sha256, sync_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from edge_agent.importers.source import Blocks, Model
@@ -62,11 +63,13 @@ def write(
     package: Path,
     *,
     text: Path | None = TEXT,
+    add_scales: Callable[[Path], object] | None = None,
 ) -> None:
     """Write the package of `model` into the new directory `package`.
 
     If weights are rounded, a `text` is carried through the model, and what matters more for it is
-    rounded with more care; None: all weights matter alike.
+    rounded with more care; None: all weights matter alike. `add_scales` may add the scales of an
+    int8 KV cache to the package, which it can load.
 
     Raises:
         ModelError: a weight or a stop token is not what this version reads.
@@ -97,7 +100,12 @@ def write(
         created=int(time.time()),
         files={path.name: _fingerprint(path) for path in sorted(package.iterdir())},
     )
-    _write(package / manifest.FILE_NAME, msgspec.json.format(msgspec.json.encode(facts)))
+    _write_manifest(package, facts)
+    if add_scales is not None:
+        add_scales(package)
+        if (package / SCALES).exists():
+            files = {**facts.files, SCALES: _fingerprint(package / SCALES)}
+            _write_manifest(package, msgspec.structs.replace(facts, files=files))
     sync_directory(package)
 
 
@@ -178,6 +186,10 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _write_manifest(package: Path, facts: manifest.Manifest) -> None:
+    _write(package / manifest.FILE_NAME, msgspec.json.format(msgspec.json.encode(facts)))
 
 
 def _fingerprint(path: Path) -> manifest.File:

@@ -37,6 +37,9 @@ TOKENIZER_BYTES_PER_ENTRY = 350
 RESERVE_BYTES = 256 << 20
 # onnxruntime's own buffers and the heap's slack, beside the arrays that are counted.
 SLACK_BYTES = 48 << 20
+# Scores over an fp16 cache grow with every chunk, and what was let go fits none of the later ones:
+# so much more the library's arena had at worst, after prompts of growing length.
+_ATTENTION_WASTE_BYTES = {"fp16": 128 << 20}
 
 
 class Verdict(StrEnum):
@@ -120,10 +123,12 @@ def fit(  # noqa: PLR0913  # the plain values that it depends on, each named
     longest_context: int,
     chunk_tokens: int,
     kv_dtype: str,
+    prefix_bytes: int | None,
 ) -> Fit:
     """Return whether a model fits into `free_bytes` of memory, the other programs' part taken off.
 
     `context` tokens for each of `slots` slots; `longest_context` is the model's own limit.
+    `prefix_bytes` may be kept of ended requests; None: as much as one slot can fill.
     """
     per_token = kv_bytes_per_token(shape, kv_dtype)
     packed = packed_bytes(shape, quantization)
@@ -133,33 +138,49 @@ def fit(  # noqa: PLR0913  # the plain values that it depends on, each named
         f"{per_token} B ({kv_dtype}) x {context} tokens x {slots} slots",
         per_token * context * slots,
     )
-    scratch = scratch_bytes_per_token(shape, chunk_tokens) if kv_dtype == "fp16" else 0
-    attention = Line(
-        "attention",
-        f"{scratch} B ({kv_dtype} needs scores beside the cache) x {context} tokens",
-        scratch * context,
+    kept = Line(
+        "kept prefixes",
+        "as much as one slot" if prefix_bytes is None else "as configured",
+        per_token * context if prefix_bytes is None else prefix_bytes,
     )
+    scores = attention_bytes(shape, kv_dtype, chunk_tokens=chunk_tokens, context_tokens=context)
+    attention = Line("attention", f"beside a cache of {kv_dtype}, {context} tokens", scores)
     fixed = tuple(_fixed(shape, slots=slots, chunk_tokens=chunk_tokens))
-    lines = (weights, cache, *((attention,) if scratch else ()), *fixed)
+    lines = (weights, *(line for line in (cache, kept, attention) if line.num_bytes), *fixed)
     available = max(0, free_bytes - RESERVE_BYTES)
     needed = sum(line.num_bytes for line in lines)
-    room = available - needed + cache.num_bytes + attention.num_bytes
+    # What a token more costs: in every slot, in the one more that is kept, and in attention.
+    step = _attention_bytes_per_token(shape, kv_dtype, chunk_tokens)
+    step += per_token * (slots + (prefix_bytes is None))
+    more = (available - needed) // step
     return Fit(
         lines=lines,
         needed_bytes=needed,
         available_bytes=available,
         verdict=_verdict(lines, available),
-        longest_context=max(0, min(longest_context, room // (per_token * slots + scratch))),
+        longest_context=max(0, min(longest_context, context + more)),
     )
 
 
-def scratch_bytes_per_token(shape: Shape, chunk_tokens: int) -> int:
-    """Return the bytes that attention over an fp16 cache takes for each token it looks back at.
+def attention_bytes(shape: Shape, kv_dtype: str, *, chunk_tokens: int, context_tokens: int) -> int:
+    """Return what attention takes beside the cache while a prompt is read, of `context_tokens`.
 
-    Measured with onnxruntime 1.32: scores of one chunk, of all heads, in half and in full
-    precision. fp32 and int8 caches have kernels that need none.
+    None over fp32.
     """
-    return shape.heads * chunk_tokens * 6
+    if not context_tokens or not (
+        per_token := _attention_bytes_per_token(shape, kv_dtype, chunk_tokens)
+    ):
+        return 0
+    return per_token * (context_tokens + chunk_tokens) + _ATTENTION_WASTE_BYTES[kv_dtype]
+
+
+def _attention_bytes_per_token(shape: Shape, kv_dtype: str, chunk_tokens: int) -> int:
+    """Return what attention takes for each token it looks back at.
+
+    fp16: measured with onnxruntime 1.32, scores of one chunk, of all heads, in half and in full
+    precision. fp32 and int8 have kernels that need none.
+    """
+    return shape.heads * chunk_tokens * 6 if kv_dtype == "fp16" else 0
 
 
 def _verdict(lines: tuple[Line, ...], available: int) -> Verdict:

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from edge_agent.modelstore.kv_dtype import KvChoice
 from edge_agent.ops.lag import LoopLag
 from edge_agent.ops.memory_health import MemoryHealth
 
@@ -98,6 +99,8 @@ class Health(Struct, frozen=True, kw_only=True):
     """When a request that comes now would be begun here; None before the first answer."""
     predicted_bytes: int = 0
     """What the requests at the engine take in all, by arithmetic."""
+    kv: KvChoice | None = None
+    """What the KV cache stores, and why; None until a model is here."""
     loop_lag: LoopLag | None = None
     """None in the first moments."""
 

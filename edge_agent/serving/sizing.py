@@ -142,5 +142,6 @@ def engine_bytes(manifest: Manifest, engine: Engine, *, is_prepared: bool) -> in
         longest_context=manifest.context,
         chunk_tokens=engine.chunk_tokens,
         kv_dtype=engine.kv_dtype,
+        prefix_bytes=0,  # comes with the requests, and goes when memory is short
     )
     return sum(line.num_bytes for line in sum_.lines if not line.is_file)

@@ -20,6 +20,7 @@ from edge_agent.modelstore.store import ModelStore
 from tests.importers.tiny_gguf import CONTEXT, TEMPLATE, TinyModel, vocabulary
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 NAME = "smollm2-135m-instruct"
@@ -31,12 +32,14 @@ def packaged(
     asked: Precision | None = None,
     *,
     model: TinyModel | None = None,
+    add_scales: Callable[[Path], object] | None = None,
     **changes: Any,
 ) -> Manifest:
     (model or TinyModel()).write(directory / "tiny.gguf")
     with open_gguf(directory / "tiny.gguf") as opened:
         label = replace(LABEL, **changes)
-        importer.write(opened, label, asked or Precision(), directory / "package")
+        path = directory / "package"
+        importer.write(opened, label, asked or Precision(), path, add_scales=add_scales)
     return read_manifest(directory / "package")
 
 

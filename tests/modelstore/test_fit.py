@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from edge_agent.modelstore.fit import (
+    KV_DTYPES,
     RESERVE_BYTES,
     Fit,
     Verdict,
+    attention_bytes,
     fit,
     kv_bytes_per_token,
     linear_weights,
@@ -32,7 +34,12 @@ def int4(block: int, *, head_bits: int = 4) -> Quantization:
 
 
 def judged(
-    free_bytes: int, *, is_prepared: bool = True, context: int = 4096, kv_dtype: str = "fp16"
+    free_bytes: int,
+    *,
+    is_prepared: bool = True,
+    context: int = 4096,
+    kv_dtype: str = "fp16",
+    prefix_bytes: int | None = 0,
 ) -> Fit:
     return fit(
         PHI,
@@ -44,6 +51,7 @@ def judged(
         longest_context=131072,
         chunk_tokens=128,
         kv_dtype=kv_dtype,
+        prefix_bytes=prefix_bytes,
     )
 
 
@@ -82,11 +90,27 @@ def test_a_gateway_of_6_gb_fits_and_the_sum_is_that_of_its_lines() -> None:
     assert result.available_bytes == 6 * GIB - RESERVE_BYTES
 
 
-def test_the_longest_context_fits_and_one_token_more_does_not() -> None:
-    longest = judged(6 * GIB).longest_context
+@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
+@pytest.mark.parametrize("prefix_bytes", [None, 0, 100 << 20])
+@pytest.mark.parametrize("context", [128, 4096, 60_000])
+def test_the_longest_context_fits_and_one_token_more_does_not(
+    kv_dtype: str, prefix_bytes: int | None, context: int
+) -> None:
+    def judge(tokens: int) -> Fit:
+        return judged(6 * GIB, context=tokens, kv_dtype=kv_dtype, prefix_bytes=prefix_bytes)
+
+    longest = judge(context).longest_context
     assert 4096 < longest < 131072
-    assert judged(6 * GIB, context=longest).verdict is Verdict.FITS
-    assert judged(6 * GIB, context=longest + 1).verdict is not Verdict.FITS
+    assert judge(longest).verdict is Verdict.FITS
+    assert judge(longest + 1).verdict is not Verdict.FITS
+
+
+def test_kept_prefixes_take_one_slot_more_or_what_is_configured() -> None:
+    def kept(prefix_bytes: int | None) -> int:
+        return judged(6 * GIB, prefix_bytes=prefix_bytes).needed_bytes
+
+    assert kept(None) - kept(0) == 4096 * kv_bytes_per_token(PHI, "fp16")
+    assert kept(1000) - kept(0) == 1000
 
 
 def test_prepared_weights_may_be_read_again_but_a_heap_may_not() -> None:
@@ -101,6 +125,11 @@ def test_where_nothing_fits_no_context_does() -> None:
 
 def test_a_model_is_never_promised_more_than_it_was_made_for() -> None:
     assert judged(1 << 40).longest_context == 131072
+
+
+def test_scores_beside_an_fp16_cache_are_not_less_than_was_measured() -> None:
+    # 4,000 tokens in chunks of 128: 190 MB on this shape.
+    assert 190e6 <= attention_bytes(PHI, "fp16", chunk_tokens=128, context_tokens=4000) <= 220e6
 
 
 def test_only_an_fp16_cache_needs_scores_beside_it() -> None:

@@ -99,9 +99,12 @@ def test_before_the_model_is_known_nothing_is_claimed() -> None:
     assert need.policy is Policy.LOCAL  # whoever forgets to say keeps it at home
 
 
+FP32 = Engine(kv_dtype="fp32")
+
+
 def test_weights_that_are_mapped_are_not_the_engines_own(tmp_path: Path) -> None:
     manifest = msgspec.structs.replace(write_package(tmp_path / "tiny"), shape=PHI)
-    mapped = engine_bytes(manifest, Engine(), is_prepared=True)
-    heap = engine_bytes(manifest, Engine(), is_prepared=False)
+    mapped = engine_bytes(manifest, FP32, is_prepared=True)
+    heap = engine_bytes(manifest, FP32, is_prepared=False)
     assert heap - mapped == packed_bytes(manifest.shape, manifest.quantization)
-    assert mapped == engine_bytes(manifest, Engine(context=128), is_prepared=True)
+    assert mapped == engine_bytes(manifest, Engine(context=128, kv_dtype="fp32"), is_prepared=True)
