@@ -13,7 +13,8 @@ from edge_agent.config import Engine
 from edge_agent.modelstore.kv_dtype import choose, judge_of, settle, usable_kinds
 from edge_agent.modelstore.scales import OWN_SCALES, SCALES
 from tests.modelstore.plain_package import write_package
-from tests.modelstore.test_fit import PHI, int4
+from tests.modelstore.test_fit import int4
+from tests.shapes import PHI
 
 if TYPE_CHECKING:
     from pathlib import Path
