@@ -20,8 +20,9 @@ from edge_agent.engine.heap import fresh_blocks
 from edge_agent.engine.kv_cache import KvArena, KvDtype, capacity_for
 from edge_agent.engine.kv_scales import read_kv_scales
 from edge_agent.engine.rope import rope_tables
+from edge_agent.engine.weight_pages import read_ahead
 from edge_agent.errors import ModelError
-from edge_agent.modelstore.prepared import find_graph, give_up
+from edge_agent.modelstore.prepared import WEIGHTS, find_graph, give_up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,11 +146,12 @@ def _load(
         )
         raise ModelError(msg)
     graph = find_graph(package, manifest, name)
-    try:
+    if graph.lock is None:
         return graph, _session(graph.path, threads)
-    except ModelError as exc:
-        if graph.lock is None:
-            raise
+    try:
+        read_ahead(package / WEIGHTS, start=manifest.files[WEIGHTS].bytes)
+        return graph, _session(graph.path, threads)
+    except (ModelError, OSError) as exc:
         graph = give_up(package, name, graph, str(exc))
         return graph, _session(graph.path, threads)
 

@@ -27,7 +27,7 @@ from edge_agent.errors import ModelError
 from edge_agent.modelstore import disk
 from edge_agent.modelstore.machine_key import this_machine
 from edge_agent.modelstore.progress import Stage
-from edge_agent.modelstore.rewriting import ALIGNMENT_BYTES, rewriting
+from edge_agent.modelstore.rewriting import rewriting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 _PACKING_OPS = {"Gemm", "MatMul", "MatMulNBits"}
 _GRAPH = "product.onnx"
 _DATA = "product.bin"
+# Beside what a weight fills: its last page.
+_ALIGNMENT_BYTES = 4096
 _PREFIX = "prepacked_"  # onnxruntime's own, of the keys that follow location, offset and length
 
 
@@ -149,7 +151,7 @@ def _packed_bytes(product: bytes) -> int:
     graph = _graph(product)
     sizes = {w.name: int(_field(w, "length")) for w in graph.initializer if _is_external(w)}
     scales = sizes.get(graph.node[0].input[2], 0) if len(graph.node[0].input) > 2 else 0  # noqa: PLR2004  # data, weights, scales
-    return sum(sizes.values()) + scales + ALIGNMENT_BYTES
+    return sum(sizes.values()) + scales + _ALIGNMENT_BYTES
 
 
 def _pack(product: bytes, package: Path, tail: Tail, threads: int) -> tuple[_Blob, ...]:

@@ -21,6 +21,7 @@ from edge_agent.modelstore.disk import DISK_FULL
 from edge_agent.modelstore.prepared import (
     FILE_NAME,
     FORMAT,
+    HUGE_PAGE_BYTES,
     UNFINISHED,
     WEIGHTS,
     Prepared,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from edge_agent.modelstore.manifest import File, Manifest
 
 # A page, so that each packed weight is mapped, and dropped from memory, by itself.
-ALIGNMENT_BYTES = 4096
+_PAGE_BYTES = 4096
 _SCRATCH = "prepared.scratch"
 
 
@@ -80,15 +81,17 @@ class Tail:
             OSError: disk full or the like.
             ModelError: `source` ends before that.
         """
-        place = -(-self._end // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
-        os.lseek(self._fd, place, os.SEEK_SET)
+        # What fills huge pages begins with one; the hole before it takes addresses and no disk.
+        step = HUGE_PAGE_BYTES if num_bytes >= HUGE_PAGE_BYTES else _PAGE_BYTES
+        place = -(-self._end // step) * step
         done = 0
         while done < num_bytes:
-            copied = os.sendfile(self._fd, source, offset + done, num_bytes - done)
-            if copied == 0:
+            # In one call each: the kernel then keeps a huge page of its cache as one, and maps it.
+            data = os.pread(source, min(HUGE_PAGE_BYTES, num_bytes - done), offset + done)
+            if not data:
                 msg = f"{self.scratch}: packed weights end {num_bytes - done} bytes too early"
                 raise ModelError(msg)
-            done += copied
+            done += os.pwrite(self._fd, data, place + done)
         self._end = place + num_bytes
         return place
 

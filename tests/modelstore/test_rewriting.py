@@ -13,7 +13,7 @@ import pytest
 
 from edge_agent.errors import ModelError
 from edge_agent.modelstore.manifest import read_manifest
-from edge_agent.modelstore.prepared import UNFINISHED, fault, read_prepared
+from edge_agent.modelstore.prepared import HUGE_PAGE_BYTES, UNFINISHED, fault, read_prepared
 from edge_agent.modelstore.progress import Progress
 from edge_agent.modelstore.rewriting import rewriting
 from edge_agent.modelstore.store import ModelStore
@@ -77,14 +77,31 @@ def test_a_source_that_ends_too_early_is_refused(
     assert names(package) == PLAIN
 
 
+def test_what_fills_huge_pages_begins_with_one(
+    package: Path, manifest: Manifest, tmp_path: Path
+) -> None:
+    content = bytes(range(256)) * (3 * HUGE_PAGE_BYTES // 512)  # one and a half of them
+    (tmp_path / "blob").write_bytes(content)
+
+    with rewriting(package, manifest) as tail, (tmp_path / "blob").open("rb") as file:
+        small = tail.append(file.fileno(), 0, 100)
+        large = tail.append(file.fileno(), 0, len(content))
+        tail.finish({"decoder.fp32.onnx": b"prepared"}, HERE, lambda _: None)
+
+    written = (package / "weights.bin").read_bytes()
+    assert small % 4096 == 0
+    assert large == HUGE_PAGE_BYTES > small
+    assert written[large:] == content
+
+
 # Which call of the system is the last, and how many of its kind go well before. One packing makes
-# them in this order: fsync, fsync, ftruncate, sendfile, sendfile, fsync, fsync, pread, fsync,
-# rename, fsync, unlink.
+# them in this order: fsync, fsync, ftruncate, pread, pwrite, pread, pwrite, fsync, fsync, pread,
+# fsync, rename, fsync, unlink.
 POINTS = [
     *(("fsync", n) for n in range(6)),
     ("ftruncate", 0),
-    *(("sendfile", n) for n in range(2)),
-    ("pread", 0),
+    *(("pwrite", n) for n in range(2)),
+    ("pread", 2),
     ("rename", 0),
 ]
 # One process makes all the victims: each is a fork of it, which kills itself at its point.

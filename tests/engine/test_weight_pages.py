@@ -1,0 +1,53 @@
+"""Reading ahead: what is asked for lies in the page cache afterwards."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from edge_agent.engine.weight_pages import read_ahead
+from edge_agent.modelstore.prepared import HUGE_PAGE_BYTES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SIZE = 4 * HUGE_PAGE_BYTES + 12_345
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A file of which nothing is in memory, where the file system can do without."""
+    path = tmp_path / "weights.bin"
+    with path.open("wb") as file:
+        file.write(os.urandom(SIZE))
+        file.flush()
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return path
+
+
+def missing_pages(path: Path, *, start: int) -> int:
+    """Return how many pages of `path` from byte `start` on are not in memory."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, flags=mmap.MAP_PRIVATE) as pages:
+        address = np.frombuffer(pages, np.uint8).ctypes.data
+        there = (ctypes.c_ubyte * -(-len(pages) // mmap.PAGESIZE))()
+        libc = ctypes.CDLL(None)
+        assert libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(len(pages)), there) == 0
+        return sum(not page & 1 for page in there[start // mmap.PAGESIZE :])
+
+
+@pytest.mark.parametrize("start", [0, HUGE_PAGE_BYTES, 3 * HUGE_PAGE_BYTES + 4096, SIZE - 1])
+def test_all_from_the_start_on_is_read(weights: Path, start: int) -> None:
+    read = read_ahead(weights, start=start)
+
+    assert read >= SIZE - start
+    assert missing_pages(weights, start=start) == 0
+
+
+def test_behind_the_end_there_is_nothing_to_read(weights: Path) -> None:
+    assert read_ahead(weights, start=HUGE_PAGE_BYTES * 5) == 0
