@@ -361,10 +361,13 @@ class Peer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Annotated[int, Meta(ge=1, le=1024)] | None,
         Meta(description="requests it gets at once; null: no limit"),
     ] = None
-    # Another value than the last one makes Ollama load its model again: it is fixed per peer.
+    # Another value than the last one makes Ollama load its model again.
     context: Annotated[
         Annotated[int, Meta(ge=128, le=1 << 20)] | None,
-        Meta(description="context tokens asked of an Ollama peer; null: its own default"),
+        Meta(
+            description="context tokens a request may take there, and Ollama is asked for; "
+            "null: what the peer tells, and of Ollama as much as a request needs"
+        ),
     ] = None
 
     def __post_init__(self) -> None:

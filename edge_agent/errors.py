@@ -20,6 +20,7 @@ EdgeError
 ├── NoRoom                  it needs more memory than there can ever be here
 ├── PeerFailed              a peer did not answer, or answered nonsense
 ├── PeerRefused             a peer says that the request itself is wrong
+│   └── TooLongForPeer      does not fit the context there; elsewhere it may
 ├── Unavailable             nobody can answer now, neither here nor elsewhere
 ├── Poison                  the request crashed the engine too often and is refused
 ├── Internal                a bug of ours
@@ -233,6 +234,13 @@ class PeerRefused(EdgeError):
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(f"peer {name!r} {problem}")
+
+
+class TooLongForPeer(PeerRefused):
+    """The prompt does not fit the context of a peer; another, or the model here, may have more."""
+
+    code = PromptTooLong.code
+    param = "messages"
 
 
 class Unavailable(_ComeBack):

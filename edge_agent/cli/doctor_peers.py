@@ -54,8 +54,13 @@ def lines(settings: Config, peers: Sequence[PeerHealth]) -> Iterator[str]:
         if not may_go(rules.policy, peer.zone):
             yield f"{where}: not asked, as prompts stay within {rules.policy.value!r} by default"
         else:
-            yield f"{where}: {peer.problem or 'answers'}"
+            yield f"{where}: {peer.problem or _answers(peer)}"
     yield _order(settings, ", then ".join(helpers(settings, peers)))
+
+
+def _answers(peer: PeerHealth) -> str:
+    room = peer.context_tokens
+    return "answers" if room is None else f"answers, with {room:,} tokens of context"
 
 
 def _order(settings: Config, others: str) -> str:

@@ -62,6 +62,10 @@ class PeerHealth(Struct, frozen=True, kw_only=True):
     """`closed` (requests pass), `resting`, `open` (none passes) or `half_open` (one may try)."""
     running: int
     problem: str | None = None
+    context_tokens: int | None = None
+    """Prompt and answer of a request have so much room there; None if it has not told."""
+    open_requests: int | None = None
+    """What it had to do when it was last looked at, whoever asked; None if it has not told."""
 
 
 class Health(Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from edge_agent.messages import Policy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from edge_agent.errors import EdgeError
     from edge_agent.messages import Events, Request
     from edge_agent.serving.peers.peers import Peers
 
@@ -31,6 +32,10 @@ class Others:
         if request.policy is Policy.LOCAL or not self._peers.states():
             return None
         return self._peers.why_not(request)
+
+    def refusal(self, request: Request) -> EdgeError | None:
+        """Return why none will ever answer `request` as it is; None if one may."""
+        return self._peers.refusal(request)
 
     async def stream(self, request: Request) -> Events:
         """Yield the answer of the first peer that gives one; the last event ends it."""

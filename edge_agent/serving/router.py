@@ -75,6 +75,10 @@ class Helpers(Backend, Protocol):
         """Return why none can, in a few words; None if none may: there is nobody to speak of."""
         ...
 
+    def refusal(self, request: Request) -> EdgeError | None:
+        """Return why none will ever answer `request` as it is; None if one may."""
+        ...
+
 
 class Sizes(Protocol):
     """Tells what a request needs."""
@@ -223,8 +227,7 @@ class Router:
         decision = place(load, need, self._rules)
         if decision.place is not Place.REFUSE:
             return decision, need, None
-        error = refusal(decision.reason, load, need, self._rules)
-        return decision, need, Failed.of(self._with_peers(error, visit, decision.reason))
+        return decision, need, self._refused(visit, decision.reason, load, need)
 
     def load(self, visit: Visit | None = None) -> Load:
         """Return what the house looks like to somebody new at the door, or to `visit`."""
@@ -242,6 +245,18 @@ class Router:
         if self._ledger.there >= self._rules.slots + self._rules.queue_requests:
             return 0
         return self._peers.usable(request)
+
+    def _refused(self, visit: Visit, reason: Reason, load: Load, need: Need) -> Failed:
+        """Return the last word of `visit`, which goes nowhere."""
+        if reason is Reason.NO_LOCAL_MODEL:
+            # What nobody can do, now or later, is the request's matter and not the moment's.
+            said = visit.failed_there
+            if said is not None and not said.retryable:
+                return said
+            if said is None and (never := self._peers.refusal(visit.request)) is not None:
+                return Failed.of(never)
+        error = refusal(reason, load, need, self._rules)
+        return Failed.of(self._with_peers(error, visit, reason))
 
     def _with_peers(self, error: EdgeError, visit: Visit, reason: Reason) -> EdgeError:
         """Return `error`, or what is true where peers were there to help and cannot."""
@@ -295,8 +310,7 @@ class Router:
             return Failed.of(Expired(visit.request.deadline_s or 0.0))
         if patience_s <= 0:
             self._tally.refused(Reason.PRESSURE)
-            error = refusal(Reason.PRESSURE, self.load(visit), need, self._rules)
-            return Failed.of(self._with_peers(error, visit, Reason.PRESSURE))
+            return self._refused(visit, Reason.PRESSURE, self.load(visit), need)
         with self._ledger.at_door(need), suppress(TimeoutError):
             async with asyncio.timeout(min(LOOK_S, patience_s, left_s or LOOK_S)):
                 await self._news.wait()

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edge_agent.errors import EngineCrashed, Loading, Overloaded, PeerFailed, Pressure, Unavailable
+from edge_agent.errors import (
+    EngineCrashed,
+    Loading,
+    Overloaded,
+    PeerFailed,
+    Pressure,
+    PromptTooLong,
+    TooLongForPeer,
+    Unavailable,
+)
 from edge_agent.messages import Delta, Failed, ToolCall
 from edge_agent.serving.admission import Reason
 
@@ -19,11 +28,12 @@ TAKEN_OVER = {
     Loading.code: Reason.LOADING,
     Overloaded.code: Reason.QUEUE,
     Pressure.code: Reason.PRESSURE,
+    PromptTooLong.code: Reason.TOO_LARGE,
 }
 # A new engine process is there within seconds, if it can be.
 AGAIN_S = 5.0
 # Failures of the peers after which the engine here may be asked.
-_TAKEN_BACK = {PeerFailed.code, Unavailable.code}
+_TAKEN_BACK = {PeerFailed.code, TooLongForPeer.code, Unavailable.code}
 
 
 class Visit:
@@ -75,6 +85,8 @@ class Visit:
             return event
         if event.code not in _TAKEN_BACK:
             return event
+        if event.code == TooLongForPeer.code:
+            return self.failed_here  # no peer can help, then or now: this is what there is to say
         both = Unavailable(
             f"{self.failed_here.message}, and {event.message}", event.retry_after_s or AGAIN_S
         )

@@ -57,6 +57,8 @@ def peers_health(peers: Iterable[PeerState]) -> tuple[PeerHealth, ...]:
             breaker=peer.breaker.value,
             running=peer.running,
             problem=peer.problem,
+            context_tokens=peer.context_tokens,
+            open_requests=peer.open_requests,
         )
         for peer in peers
     )

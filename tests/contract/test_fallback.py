@@ -68,7 +68,7 @@ async def answers(there: Home) -> bool:
     """Return whether all that can happen at a start has happened."""
     health = await there.look("/health")
     is_settled = health["state"] in {"ready", "relay", "held"}
-    return is_settled and "attic" in health["answers"] and there.peer.probes > 0
+    return is_settled and "attic" in health["answers"] and bool(there.peer.probed)
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:

@@ -32,6 +32,7 @@ from edge_agent.serving.sizing import Sizes
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from edge_agent.errors import EdgeError
     from edge_agent.ops.story import Story
 
 ACCEPTED = Accepted(prompt_tokens=7)
@@ -85,8 +86,14 @@ class ScriptedBackend:
 class ScriptedPeers(ScriptedBackend):
     """The same, as a peer called attic; without a script there is none."""
 
-    def __init__(self, *script: Event | Exception | None, problem: str | None = None) -> None:
+    def __init__(
+        self,
+        *script: Event | Exception | None,
+        problem: str | None = None,
+        refusal: EdgeError | None = None,
+    ) -> None:
         super().__init__(*script)
+        self._refusal = refusal
         self.is_usable = bool(script)
         self._problem = problem
 
@@ -95,6 +102,9 @@ class ScriptedPeers(ScriptedBackend):
 
     def problem(self, request: Request) -> str | None:
         return None if request.policy is Policy.LOCAL else self._problem
+
+    def refusal(self, request: Request) -> EdgeError | None:
+        return self._refusal
 
 
 class Notes:

@@ -37,3 +37,12 @@ async def test_a_peer_that_cannot_is_named() -> None:
 async def test_without_peers_there_is_nobody_to_speak_of() -> None:
     async with house() as peers:
         assert Others(peers, time.monotonic).problem(request(policy=Policy.ANY)) is None
+
+
+async def test_what_can_never_be_answered_is_said_to_be() -> None:
+    async with Double("openai") as peer, house(settings(peer.url)) as peers:
+        others = Others(peers, time.monotonic)
+        asked = request(policy=Policy.SITE, logit_bias={1: 1.0})
+        assert others.refusal(asked) is None
+        await peers.probe()
+        assert "logit_bias" in str(others.refusal(asked))

@@ -19,6 +19,8 @@ from edge_agent.errors import (
     PeerFailed,
     PeerRefused,
     Pressure,
+    PromptTooLong,
+    TooLongForPeer,
 )
 from edge_agent.guard.reading import Level
 from edge_agent.messages import Accepted, Delta, Failed, Policy, ToolCall
@@ -285,3 +287,61 @@ def test_whatever_happens_there_is_one_answer_and_prompts_stay_where_they_may(
     sources = [[s for s in script if isinstance(s, Delta | ToolCall)] for script in (here, there)]
     assert any(pieces == source[: len(pieces)] for source in sources)
     assert site.ledger.here == site.ledger.there == 0
+
+
+LONG_HERE = Failed.of(PromptTooLong(5000, 4095))
+LONG_THERE = Failed.of(TooLongForPeer("attic", "answers with status 400: context length"))
+
+
+@pytest.mark.parametrize("was_accepted", [False, True])
+async def test_what_is_too_long_for_a_peer_comes_back(*, was_accepted: bool) -> None:
+    before = (THERE[0],) if was_accepted else ()
+    site = Site(
+        ScriptedBackend(ACCEPTED, DONE),
+        ScriptedPeers(*before, LONG_THERE),
+        rules=replace(RULES, fallback="prefer-peer"),
+    )
+    told = [Accepted(prompt_tokens=None, served_by="attic", reason="prefer-peer")]
+    assert await site.ask() == [
+        *(told if was_accepted else []),
+        replace_reason("peer-failed"),
+        DONE,
+    ]
+
+
+async def test_what_is_too_long_here_goes_to_a_peer() -> None:
+    site = Site(ScriptedBackend(LONG_HERE), ScriptedPeers(*THERE))
+    assert await site.ask() == from_attic("too-large")
+
+
+async def test_what_is_too_long_for_everybody_is_refused_in_our_numbers() -> None:
+    site = Site(ScriptedBackend(LONG_HERE), ScriptedPeers(LONG_THERE))
+    assert await site.ask() == [LONG_HERE]
+    alone = Site(ScriptedBackend(LONG_HERE))
+    assert await alone.ask() == [LONG_HERE]
+
+
+async def test_what_is_too_long_here_and_nobody_is_there_may_be_tried_again() -> None:
+    site = Site(ScriptedBackend(LONG_HERE), ScriptedPeers(PEER_AWAY))
+    [failed] = await site.ask()
+    assert isinstance(failed, Failed)
+    assert (failed.code, failed.retryable) == ("unavailable", True)
+    assert "prompt is 5000 tokens" in failed.message
+
+
+async def test_without_a_model_what_no_peer_can_do_is_refused_for_good() -> None:
+    never = TooLongForPeer("attic", "has a context of 1024 tokens")
+    beforehand = Site(
+        ScriptedBackend(), ScriptedPeers(problem="attic is short", refusal=never), house=RELAY
+    )
+    assert await beforehand.ask() == [Failed.of(never)]
+    assert beforehand.notes.refusals == ["no-local-model"]
+    asked = Site(ScriptedBackend(), ScriptedPeers(LONG_THERE), house=RELAY)
+    assert await asked.ask() == [LONG_THERE]
+
+
+async def test_what_no_peer_can_do_may_still_wait_for_the_model_here() -> None:
+    never = TooLongForPeer("attic", "has a context of 1024 tokens")
+    peers = ScriptedPeers(problem="attic is short", refusal=never)
+    site = Site(ScriptedBackend(), peers, house=CRITICAL)
+    assert codes(await site.ask()) == ["unavailable"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from edge_agent.messages import Delta, FinishReason, Usage
-from edge_agent.serving.peers.reply import End, Nonsense, bare, told
+from edge_agent.serving.peers.complaint import of_error
+from edge_agent.serving.peers.reply import End, Nonsense, TooLong, bare, told
 from edge_agent.serving.peers.text_calls import TextCalls
 
 if TYPE_CHECKING:
@@ -80,6 +81,17 @@ class AnswerReader(ABC):
         if model and known and bare(model) not in map(bare, known):
             msg = f"answers with another model, {told(model)!r}"
             raise Nonsense(msg)
+
+    def _give_up(self, error: object) -> NoReturn:
+        """End the answer by the `error` that has come in its place.
+
+        Raises:
+            TooLong: the error says so, and the answer has not begun.
+            Nonsense: it is another one.
+        """
+        said = of_error(error)
+        msg = f"reports an error: {said.words}"
+        raise (TooLong if said.is_too_long and not self.has_begun else Nonsense)(msg)
 
     def _progress(self, text: str | None, *, calls: bool, else_began: bool) -> Iterator[Piece]:
         """Yield `text`, and note that the answer has begun with it, a call, or something else."""

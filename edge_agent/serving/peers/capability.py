@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from edge_agent.messages import Request
+    from edge_agent.serving.peers.errand import Errand
 
 
 class Flavour(StrEnum):
@@ -36,6 +37,8 @@ class Ability:
     flavour: Flavour
     takes_tools: bool = True
     """Whether its model's template shows tools; llama.cpp drops them in silence if not."""
+    context_tokens: int | None = None
+    """Prompt and answer of a request have so much room together; None if that is not known."""
 
 
 # What servers write as `owned_by` in their list of models.
@@ -64,6 +67,28 @@ def lacks(ability: Ability, request: Request) -> str | None:
         Flavour.EDGE_AGENT: _beyond_edge_agent,
     }
     return next(chain(_of_this_model(request), needs[ability.flavour](request)), None)
+
+
+def too_long(ability: Ability, errand: Errand) -> str | None:
+    """Return why `errand` cannot fit the context of a server; None if it may."""
+    context, answer = ability.context_tokens, errand.request.max_tokens
+    if context is None:
+        return None
+    # Others end an answer where the context is full.
+    is_kept = ability.flavour is Flavour.VLLM and answer is not None
+    least_answer = answer if is_kept and answer else 1
+    if errand.least_tokens + least_answer <= context:
+        return None
+    beside = f", and {least_answer} for the answer" if is_kept else ""
+    return (
+        f"has a context of {context} tokens, and the prompt takes at least "
+        f"{errand.least_tokens}{beside}"
+    )
+
+
+def has_room(ability: Ability, errand: Errand) -> bool:
+    """Return whether `errand` fits the context of a server as far as anybody can tell."""
+    return ability.context_tokens is None or errand.room_tokens <= ability.context_tokens
 
 
 def _of_this_model(request: Request) -> Iterator[str]:

@@ -10,24 +10,30 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from edge_agent.errors import DeadlineExceeded, EdgeError, Forbidden, PeerFailed
+from edge_agent.errors import (
+    DeadlineExceeded,
+    EdgeError,
+    Forbidden,
+    PeerFailed,
+    TooLongForPeer,
+)
 from edge_agent.modelstore.retry import asked_s
 from edge_agent.serving.peers import ollama_call, openai_call
 from edge_agent.serving.peers.door import Broken, NoConnection
 from edge_agent.serving.peers.hops import HOPS_HEADER, POLICY_HEADER
 from edge_agent.serving.peers.ollama_reply import OllamaReader
 from edge_agent.serving.peers.openai_reply import OpenAiReader
-from edge_agent.serving.peers.reply import BadCall, Expected, Nonsense, check_calls, told
+from edge_agent.serving.peers.reply import BadCall, Expected, Nonsense, TooLong, check_calls, told
 from edge_agent.serving.peers.trouble import Kind, Trouble, by_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from edge_agent.config import Peer
-    from edge_agent.messages import Policy, Request
     from edge_agent.serving.peers.answer_reader import AnswerReader
     from edge_agent.serving.peers.capability import Flavour
     from edge_agent.serving.peers.door import Door, Reply
+    from edge_agent.serving.peers.errand import Errand
     from edge_agent.serving.peers.reply import Piece
 
 # Why a peer says no is worth a moment, not more.
@@ -41,13 +47,14 @@ T = TypeVar("T")
 class Order:
     """What one peer is asked."""
 
-    request: Request
-    policy: Policy
+    errand: Errand
     flavour: Flavour
     names: frozenset[str]
     """What the peer may call the model in its answer."""
     deadline_s: float | None
     """A reading of the clock."""
+    context_tokens: int | None = None
+    """The context that Ollama is asked to give the model."""
 
 
 class Exchange:
@@ -75,7 +82,8 @@ class Exchange:
         reply = await self._within(self._first_limit_s, self._post())
         try:
             await self._check(reply)
-            expected = Expected.of(self._order.request, self._order.names)
+            order = self._order
+            expected = Expected.of(order.errand.request, order.names, order.context_tokens)
             read = self._read(reply, self._reader(expected, _new_id))
             async with aclosing(_held(read) if expected.must_call else read) as pieces:
                 async for piece in pieces:
@@ -83,6 +91,9 @@ class Exchange:
         except BadCall as exc:
             error = PeerFailed(self._settings.name, str(exc))
             raise Trouble(Kind.UNFIT, error, "bad call") from exc
+        except TooLong as exc:
+            too_long = TooLongForPeer(self._settings.name, str(exc))
+            raise Trouble(Kind.UNFIT, too_long, "too long") from exc
         except Nonsense as exc:
             raise self._wrong(str(exc), "nonsense") from exc
         except Broken as exc:
@@ -101,16 +112,15 @@ class Exchange:
                 self._heard_s = self._clock()
 
     async def _post(self) -> Reply:
-        order, settings = self._order, self._settings
-        request = order.request
+        settings, errand = self._settings, self._order.errand
         headers = {
-            HOPS_HEADER: str(request.hops + 1),
-            POLICY_HEADER: order.policy.value,
-            "X-Request-Id": request.id,
+            HOPS_HEADER: str(errand.request.hops + 1),
+            POLICY_HEADER: errand.policy.value,
+            "X-Request-Id": errand.request.id,
         }
         path, body = self._call()
         try:
-            return await self._door.post(path, body, policy=order.policy, headers=headers)
+            return await self._door.post(path, body, policy=errand.policy, headers=headers)
         except NoConnection as exc:
             error = PeerFailed(settings.name, f"cannot be reached: {exc}")
             raise Trouble(Kind.AWAY, error, f"cannot be reached: {exc}") from exc
@@ -122,12 +132,12 @@ class Exchange:
 
     def _call(self) -> tuple[str, dict[str, Any]]:
         order, model = self._order, self._settings.model
+        request = order.errand.request
         if self._settings.kind == "ollama":
-            context = self._settings.context
-            body = ollama_call.body(order.request, model=model, context_tokens=context)
+            body = ollama_call.body(request, model=model, context_tokens=order.context_tokens)
             return ollama_call.PATH, body
         left_s = None if order.deadline_s is None else order.deadline_s - self._clock()
-        body = openai_call.body(order.request, model=model, flavour=order.flavour, left_s=left_s)
+        body = openai_call.body(request, model=model, flavour=order.flavour, left_s=left_s)
         return openai_call.PATH, body
 
     async def _check(self, reply: Reply) -> None:
@@ -168,7 +178,7 @@ class Exchange:
                 return await work
         except TimeoutError as exc:
             if is_last:
-                error = DeadlineExceeded(self._order.request.deadline_s or 0.0)
+                error = DeadlineExceeded(self._order.errand.request.deadline_s or 0.0)
                 raise Trouble(Kind.LATE, error, "deadline") from exc
             problem = "went silent"
             raise self._wrong(problem, problem) from exc

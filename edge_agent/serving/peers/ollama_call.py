@@ -19,6 +19,25 @@ PATH = "/api/chat"
 # Ollama's seed is a signed number of which -1 means "draw one".
 _SEED_MASK = (1 << 31) - 1
 _UNTIL_IT_STOPS = -1
+# What Ollama gives a model by itself on most machines.
+LEAST_CONTEXT = 4096
+
+
+def context_for(
+    needed_tokens: int, *, fixed: int | None, loaded: int | None, most: int | None
+) -> int:
+    """Return the context to ask for, tokens: Ollama's own would be exceeded, and prompts cut.
+
+    Another one than the last time makes it load the model again. So it is `fixed` by the operator,
+    or that with which the model is `loaded` if `needed_tokens` fit, or else as much as fits in
+    steps of two; never above the `most` that the model was made for.
+    """
+    if fixed is not None:
+        return fixed
+    if loaded is not None and needed_tokens <= loaded:
+        return loaded
+    step = max(LEAST_CONTEXT, 1 << (needed_tokens - 1).bit_length())
+    return step if most is None else min(step, most)
 
 
 def body(request: Request, *, model: str, context_tokens: int | None) -> dict[str, Any]:
@@ -67,7 +86,6 @@ def _message(message: Message, names: dict[str, str]) -> dict[str, Any]:
 def _options(request: Request, context_tokens: int | None) -> dict[str, Any]:
     sampling = request.sampling
     options: dict[str, Any] = {
-        # Another value than the last time makes it load the model again.
         "num_ctx": context_tokens,
         "num_predict": _UNTIL_IT_STOPS if request.max_tokens is None else request.max_tokens,
         "temperature": sampling.temperature,

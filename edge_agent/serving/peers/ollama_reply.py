@@ -9,8 +9,14 @@ from msgspec import Meta, Struct
 
 from edge_agent.messages import FinishReason, Usage
 from edge_agent.serving.peers.answer_reader import AnswerReader
-from edge_agent.serving.peers.complaint import sentence
-from edge_agent.serving.peers.reply import MOST_CALLS, Nonsense, Tokens, call_of, told
+from edge_agent.serving.peers.reply import (
+    MOST_CALLS,
+    Nonsense,
+    Tokens,
+    TooLong,
+    call_of,
+    told,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -69,8 +75,7 @@ class OllamaReader(AnswerReader):
             msg = "sends a line that is no piece of an answer"
             raise Nonsense(msg) from exc
         if said.error:
-            msg = f"reports an error: {sentence(said.error)}"
-            raise Nonsense(msg)
+            self._give_up(said.error)
         if said.done is None:
             msg = "sends a line that is no piece of an answer"
             raise Nonsense(msg)
@@ -102,6 +107,11 @@ class OllamaReader(AnswerReader):
             )
 
     def _finished(self, said: _Line) -> Iterator[Piece]:
+        room, read = self._expected.context_tokens, said.prompt_eval_count
+        # Versions before 0.12.6 do not know `truncate`; what they have cut fills the context.
+        if room is not None and read is not None and read >= room:
+            msg = f"cut the prompt to its context of {room} tokens"
+            raise TooLong(msg)
         reason = self._reason(said.done_reason)
         yield from self._calls[: self._expected.most_calls]
         yield self._end(reason, _usage(said))

@@ -10,7 +10,6 @@ from msgspec import Meta, Struct
 
 from edge_agent.messages import FinishReason, Usage
 from edge_agent.serving.peers.answer_reader import MOST_LINE_BYTES, AnswerReader
-from edge_agent.serving.peers.complaint import sentence
 from edge_agent.serving.peers.reply import MOST_CALLS, BadCall, Nonsense, Tokens, call_of, told
 
 if TYPE_CHECKING:
@@ -135,8 +134,7 @@ class OpenAiReader(AnswerReader):
 
     def _chunk(self, chunk: _Chunk) -> Iterator[Piece]:
         if chunk.error:
-            msg = f"reports an error: {sentence(chunk.error)}"
-            raise Nonsense(msg)
+            self._give_up(chunk.error)
         if chunk.choices is None and chunk.usage is None:
             msg = "sends an event that is no chunk of an answer"
             raise Nonsense(msg)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -11,9 +12,11 @@ from msgspec import Struct
 from edge_agent.messages import Accepted, Done, Timings
 from edge_agent.serving.peers import breaker
 from edge_agent.serving.peers.breaker import Breaker, Fault, Standing
-from edge_agent.serving.peers.capability import Ability, Flavour, lacks
+from edge_agent.serving.peers.capability import Ability, Flavour, has_room, lacks, too_long
 from edge_agent.serving.peers.door import may_go
 from edge_agent.serving.peers.exchange import Exchange, Order
+from edge_agent.serving.peers.findings import Finding
+from edge_agent.serving.peers.ollama_call import context_for
 from edge_agent.serving.peers.probe import look
 from edge_agent.serving.peers.reply import End
 from edge_agent.serving.peers.trouble import Kind, Trouble
@@ -22,8 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_agent import config
-    from edge_agent.messages import Events, Policy, Request
+    from edge_agent.messages import Events, Policy
     from edge_agent.serving.peers.door import Door
+    from edge_agent.serving.peers.errand import Errand
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +43,9 @@ class PeerState(Struct, frozen=True, kw_only=True):
     breaker: Standing
     running: int
     problem: str | None = None
+    context_tokens: int | None = None
+    open_requests: int | None = None
+    """What it had to do when it was last looked at, whoever asked; None if it does not tell."""
 
 
 class Peer:
@@ -58,8 +65,16 @@ class Peer:
         self.is_well = True
         """As the last probe saw it; who was not probed yet may be."""
         is_ollama = settings.kind == "ollama"
-        self._ability = Ability(flavour=Flavour.OLLAMA if is_ollama else Flavour.OPENAI)
-        self._names = frozenset({settings.model})
+        flavour = Flavour.OLLAMA if is_ollama else Flavour.OPENAI
+        # What is known by the configuration alone, then what the last good probe found.
+        self._found = Finding(
+            ability=Ability(flavour=flavour, context_tokens=settings.context),
+            names=frozenset({settings.model}),
+        )
+        self.is_known = is_ollama
+        """Whether it is known what it can do: others tell that when they are probed."""
+        self._was_found = False
+        self._running_then = 0
         self._problem: str | None = None
         self._door = door
         self._clock = clock
@@ -79,17 +94,44 @@ class Peer:
             kind=settings.kind,
             zone=settings.zone,
             model=settings.model,
-            flavour=self._ability.flavour,
+            flavour=self._found.ability.flavour,
             breaker=self.standing,
             running=self.running,
             problem=self._problem,
+            context_tokens=self._found.ability.context_tokens,
+            open_requests=self._found.open_requests,
         )
 
-    def obstacle(self, request: Request, policy: Policy) -> str | None:
-        """Return why `request` cannot go there now, to follow the name; None if it can."""
-        if not may_go(policy, self.settings.zone):
-            return f"is in zone {self.settings.zone}, and the policy is {policy.value!r}"
-        return lacks(self._ability, request) or self._closed_door()
+    def rank(self, errand: Errand) -> tuple[bool, bool, int, bool, int]:
+        """Return its place in the queue of those that may be asked, smaller is sooner.
+
+        Those that probes reach, that have the room, by priority; those whose model is in memory,
+        then those with less to do.
+        """
+        is_cold = (
+            self._found.ability.flavour is Flavour.OLLAMA
+            and self._was_found
+            and self._found.loaded_tokens is None
+        )
+        # What we gave it was among its requests; we know best how much of that is left.
+        others = max(0, (self._found.open_requests or 0) - self._running_then)
+        is_tight = not has_room(self._found.ability, errand)
+        priority = self.settings.priority
+        return not self.is_well, is_tight, -priority, is_cold, others + self.running
+
+    def obstacle(self, errand: Errand) -> str | None:
+        """Return why `errand` cannot go there now, to follow the name; None if it can."""
+        return self.unfitness(errand) or self._closed_door()
+
+    def unfitness(self, errand: Errand) -> str | None:
+        """Return why `errand` can never go there, as far as is known of the peer."""
+        if not may_go(errand.policy, self.settings.zone):
+            return f"is in zone {self.settings.zone}, and the policy is {errand.policy.value!r}"
+        return lacks(self._found.ability, errand.request) or self.shortness(errand)
+
+    def shortness(self, errand: Errand) -> str | None:
+        """Return why the context of its model is too short for `errand`; None if it may not be."""
+        return too_long(self._found.ability, errand)
 
     def _closed_door(self) -> str | None:
         """Return why nothing can go there now."""
@@ -105,7 +147,7 @@ class Peer:
                 is_full = most is not None and self.running >= most
                 return f"has {most} requests, the limit" if is_full else None
 
-    async def ask(self, request: Request, policy: Policy, deadline_s: float | None) -> Events:
+    async def ask(self, errand: Errand, deadline_s: float | None) -> Events:
         """Yield `Accepted`, the answer as it comes, and `Done`.
 
         `Accepted` comes with the first piece of the answer: until then another may take over.
@@ -117,11 +159,11 @@ class Peer:
         began_s = self._clock()
         first_s: float | None = None
         order = Order(
-            request=request,
-            policy=policy,
-            flavour=self._ability.flavour,
-            names=self._names,
+            errand=errand,
+            flavour=self._found.ability.flavour,
+            names=self._found.names,
             deadline_s=deadline_s,
+            context_tokens=self._context_for(errand),
         )
         exchange = Exchange(self.settings, self._door, order, self._clock)
         self.running += 1
@@ -145,10 +187,11 @@ class Peer:
 
     async def probe(self, policy: Policy) -> None:
         """Find out how it is."""
-        finding = await look(self._door, self.settings, policy)
+        finding = await look(self._door, self.settings, policy, self._found)
         self.is_well = finding.problem is None
         if self.is_well:
-            self._ability, self._names = finding.ability, finding.names
+            self._found, self._was_found, self.is_known = finding, True, True
+            self._running_then = self.running
         after = breaker.probed(self._breaker, self._clock(), is_well=self.is_well)
         # One that answers badly is not well because it is there.
         is_closed = after.open_until_s is None
@@ -157,6 +200,19 @@ class Peer:
     async def close(self) -> None:
         """End all connections."""
         await self._door.close()
+
+    def _context_for(self, errand: Errand) -> int | None:
+        """Return the context to ask for, and know that the model will be loaded with it."""
+        if self.settings.kind != "ollama":
+            return None
+        context = context_for(
+            errand.room_tokens,
+            fixed=self.settings.context,
+            loaded=self._found.loaded_tokens,
+            most=self._found.ability.context_tokens,
+        )
+        self._found = replace(self._found, loaded_tokens=context)
+        return context
 
     def _note(self, trouble: Trouble) -> None:
         """Remember that it did not answer, as far as that is its own doing."""

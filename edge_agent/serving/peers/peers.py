@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_agent.errors import ConfigError
+from edge_agent.errors import ConfigError, TooLongForPeer, Unsupported
 from edge_agent.messages import Policy
 from edge_agent.serving.peers.door import Door, may_go
+from edge_agent.serving.peers.errand import Errand
 from edge_agent.serving.peers.peer import Peer, PeerState
 from edge_agent.serving.peers.relay import Relay
 from edge_agent.serving.peers.retry_budget import RetryBudget
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from edge_agent import config
+    from edge_agent.errors import EdgeError
     from edge_agent.messages import Events, Request
 
 logger = logging.getLogger(__name__)
@@ -61,25 +63,40 @@ class Peers:
 
     def candidates(self, request: Request) -> tuple[Peer, ...]:
         """Return the peers that can be asked now, the one to ask first first."""
-        policy = self._policy_of(request)
+        errand = self._errand(request)
         now_s = self._clock()
         for peer in self._peers:
-            if may_go(policy, peer.settings.zone):
+            if may_go(errand.policy, peer.settings.zone):
                 self._wanted_until_s[peer.name] = now_s + WANTED_FOR_S
-        able = [peer for peer in self._peers if peer.obstacle(request, policy) is None]
-        return tuple(sorted(able, key=_rank))
+        able = [peer for peer in self._peers if peer.obstacle(errand) is None]
+        return tuple(sorted(able, key=lambda peer: peer.rank(errand)))
 
     def why_not(self, request: Request) -> str:
         """Return why no peer can be asked now, as one line."""
-        policy = self._policy_of(request)
-        obstacles = ((peer.name, peer.obstacle(request, policy)) for peer in self._peers)
+        errand = self._errand(request)
+        obstacles = ((peer.name, peer.obstacle(errand)) for peer in self._peers)
         return "; ".join(f"{name} {why}" for name, why in obstacles if why) or "there is no peer"
+
+    def refusal(self, request: Request) -> EdgeError | None:
+        """Return why none of the peers that may be asked will ever answer `request` as it is.
+
+        None if there is no such peer, or one may answer later: it is busy, or not known yet.
+        """
+        errand = self._errand(request)
+        allowed = [peer for peer in self._peers if may_go(errand.policy, peer.settings.zone)]
+        reasons = {peer.name: peer.unfitness(errand) for peer in allowed if peer.is_known}
+        if not allowed or len(reasons) < len(allowed) or not all(reasons.values()):
+            return None
+        for peer in allowed:
+            if why := peer.shortness(errand):
+                return TooLongForPeer(peer.name, why)
+        return Unsupported("; ".join(f"peer {name!r} {why}" for name, why in reasons.items()))
 
     def stream(
         self, request: Request, candidates: Sequence[Peer], deadline_s: float | None
     ) -> Events:
         """Return the events of `request`, answered by one of `candidates` (see `Relay.stream`)."""
-        return self._relay.stream(request, candidates, self._policy_of(request), deadline_s)
+        return self._relay.stream(self._errand(request), candidates, deadline_s)
 
     def states(self) -> tuple[PeerState, ...]:
         """Return how each peer is, in the order of the configuration."""
@@ -100,8 +117,8 @@ class Peers:
         for peer in self._peers:
             await peer.close()
 
-    def _policy_of(self, request: Request) -> Policy:
-        return request.policy or self._policy
+    def _errand(self, request: Request) -> Errand:
+        return Errand.of(request, request.policy or self._policy)
 
     def _probed(self) -> list[Peer]:
         """Return the peers that may be probed; who gets no prompts hears nothing of us at all."""
@@ -122,11 +139,6 @@ class Peers:
                 except Exception:
                     logger.exception("bug while probing peer name=%s", peer.name)
             await asyncio.sleep(PROBE_EVERY_S * (1 + PROBE_SPREAD * self._chance()))
-
-
-def _rank(peer: Peer) -> tuple[bool, int, int]:
-    """Return the place of a peer in the queue: those that probes reach, by priority, by load."""
-    return not peer.is_well, -peer.settings.priority, peer.running
 
 
 def _key(settings: config.Peer) -> str | None:

@@ -1,77 +1,52 @@
-"""Asks a peer whether it is well and has the model it is configured for."""
+"""Asks a peer whether it is well, whether it has its model, and how much room there is."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-import msgspec
-from msgspec import Struct
-
 from edge_agent.errors import Forbidden
-from edge_agent.serving.peers.capability import Ability, Flavour, flavour_of
+from edge_agent.serving.peers.capability import Flavour
 from edge_agent.serving.peers.door import Broken, NoConnection
-from edge_agent.serving.peers.reply import bare, told
+from edge_agent.serving.peers.findings import (
+    Finding,
+    read_health,
+    read_metrics,
+    read_models,
+    read_processes,
+    read_props,
+    read_show,
+    read_slots,
+    read_tags,
+)
 
 if TYPE_CHECKING:
     from edge_agent.config import Peer
     from edge_agent.messages import Policy
-    from edge_agent.serving.peers.door import Door
+    from edge_agent.serving.peers.door import Door, Reply
 
 # One that takes longer to say that it is well is not well enough to be asked for answers.
 LIMIT_S = 2.0
-# More names than this help nobody to find the right one.
-_MOST_NAMES_TOLD = 8
-_PLAIN = Ability(flavour=Flavour.OPENAI)
+# How busy it is is good to know and not worth more: a server that is busy may be slow to say so.
+LOAD_LIMIT_S = 0.5
 _NOT_THERE = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """What a probe found out."""
+async def look(door: Door, peer: Peer, policy: Policy, before: Finding | None = None) -> Finding:
+    """Return what is to be found out about `peer` within `LIMIT_S`.
 
-    problem: str | None = None
-    """Why the peer cannot be used; None if it can. Begins with a verb."""
-    ability: Ability = _PLAIN
-    names: frozenset[str] = frozenset()
-    """What the peer may call the model in its answers; none: unknown."""
-
-
-class _Tag(Struct):
-    name: str
-    capabilities: list[str] | None = None
-
-
-class _Tags(Struct):
-    models: list[_Tag]
-
-
-class _Card(Struct):
-    id: str
-    owned_by: str | None = None
-    root: str | None = None
-    aliases: list[str] | None = None
-
-
-class _Cards(Struct):
-    data: list[_Card]
-
-
-class _TemplateCaps(Struct, frozen=True):
-    supports_tools: bool = False
-
-
-class _Props(Struct):
-    chat_template_caps: _TemplateCaps = _TemplateCaps()
-
-
-async def look(door: Door, peer: Peer, policy: Policy) -> Finding:
-    """Return what is to be found out about `peer` within `LIMIT_S`."""
+    `before` is what was found the last time; what cannot have changed since is not asked again.
+    """
     try:
         async with asyncio.timeout(LIMIT_S):
-            return await (_ollama if peer.kind == "ollama" else _openai)(door, peer, policy)
+            if peer.kind == "ollama":
+                finding = await _ollama(door, peer, policy, before)
+            else:
+                finding = await _openai(door, peer, policy)
+            return _within(finding, peer.context)
     except (NoConnection, Broken) as exc:
         return Finding(problem=f"cannot be reached: {exc}")
     except TimeoutError:
@@ -80,13 +55,29 @@ async def look(door: Door, peer: Peer, policy: Policy) -> Finding:
         return Finding(problem=f"is not asked: {exc}")
 
 
-async def _ollama(door: Door, peer: Peer, policy: Policy) -> Finding:
+async def _ollama(door: Door, peer: Peer, policy: Policy, before: Finding | None) -> Finding:
     status, body = await _get(door, "/api/tags", policy)
-    return _by_status(status) or read_tags(body, peer.model)
+    finding = _by_status(status) or read_tags(body, peer.model)
+    if finding.problem is not None:
+        return finding
+    ability = finding.ability
+    if ability.context_tokens is None:
+        is_same = before is not None and finding.digest and before.digest == finding.digest
+        most = before.ability.context_tokens if before and is_same else None
+        most = most or await _shown(door, peer, policy)
+        ability = replace(ability, context_tokens=most)
+    loaded = await _aside(door, "/api/ps", policy)
+    return replace(finding, ability=ability, loaded_tokens=read_processes(loaded, peer.model))
+
+
+async def _shown(door: Door, peer: Peer, policy: Policy) -> int | None:
+    reply = await door.post("/api/show", {"model": peer.model}, policy=policy, headers={})
+    status, body = await _read(reply)
+    return read_show(body) if status == HTTPStatus.OK else None
 
 
 async def _openai(door: Door, peer: Peer, policy: Policy) -> Finding:
-    status, _ = await _get(door, "/health", policy)
+    status, health = await _get(door, "/health", policy)
     # Of the servers of this kind vLLM, llama.cpp and edge-agent have it; others are not the worse.
     if status not in _NOT_THERE and (sick := _by_status(status)):
         return sick
@@ -94,18 +85,49 @@ async def _openai(door: Door, peer: Peer, policy: Policy) -> Finding:
     if status in _NOT_THERE:
         return Finding()
     finding = _by_status(status) or read_models(body, peer.model)
-    if finding.ability.flavour is not Flavour.LLAMA_CPP:
+    if finding.problem is not None:
         return finding
-    _, body = await _get(door, "/props", policy)
-    return replace(finding, ability=read_props(body))
+    ability, load = finding.ability, None
+    match ability.flavour:
+        case Flavour.VLLM:
+            load = read_metrics(await _aside(door, "/metrics", policy))
+        case Flavour.EDGE_AGENT:
+            load = read_health(health)
+        case Flavour.LLAMA_CPP:
+            _, props = await _get(door, "/props", policy)
+            ability = read_props(props, ability)
+            load = read_slots(await _aside(door, "/slots", policy))
+        case Flavour.OPENAI | Flavour.OLLAMA:
+            pass
+    return replace(finding, ability=ability, open_requests=load)
 
 
 async def _get(door: Door, path: str, policy: Policy) -> tuple[int, bytes]:
-    reply = await door.get(path, policy=policy)
+    return await _read(await door.get(path, policy=policy))
+
+
+async def _read(reply: Reply) -> tuple[int, bytes]:
     try:
         return reply.status, await reply.read_all()
     finally:
         reply.close()
+
+
+async def _aside(door: Door, path: str, policy: Policy) -> bytes:
+    """Return what is good to know, or nothing: no peer is the worse for not telling."""
+    with suppress(NoConnection, Broken, TimeoutError):
+        async with asyncio.timeout(LOAD_LIMIT_S):
+            status, body = await _get(door, path, policy)
+            return body if status == HTTPStatus.OK else b""
+    return b""
+
+
+def _within(finding: Finding, context_tokens: int | None) -> Finding:
+    """Return `finding` with no more context than the operator has said there is."""
+    if context_tokens is None:
+        return finding
+    tokens = min(context_tokens, finding.ability.context_tokens or context_tokens)
+    return replace(finding, ability=replace(finding.ability, context_tokens=tokens))
 
 
 def _by_status(status: int) -> Finding | None:
@@ -114,48 +136,3 @@ def _by_status(status: int) -> Finding | None:
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return Finding(problem=f"does not take our key (status {status})")
     return Finding(problem=f"says that it is not well (status {status})")
-
-
-def read_tags(body: bytes, model: str) -> Finding:
-    """Return what the body of Ollama's `/api/tags` says about `model`."""
-    try:
-        tags = msgspec.json.decode(body, type=_Tags)
-    except (ValueError, RecursionError):
-        return Finding(problem="is no Ollama server: its list of models cannot be read")
-    tag = next((tag for tag in tags.models if bare(tag.name) == bare(model)), None)
-    if tag is None:
-        return _without(model, [tag.name for tag in tags.models])
-    takes_tools = tag.capabilities is None or "tools" in tag.capabilities
-    ability = Ability(flavour=Flavour.OLLAMA, takes_tools=takes_tools)
-    return Finding(ability=ability, names=frozenset({model}))
-
-
-def read_models(body: bytes, model: str) -> Finding:
-    """Return what the body of `/v1/models` says about `model`, and whose server it is.
-
-    A model that is served by several names answers by the first of them, as vLLM does it.
-    """
-    try:
-        cards = msgspec.json.decode(body, type=_Cards).data
-    except (ValueError, RecursionError):
-        return Finding(problem="is no OpenAI server: its list of models cannot be read")
-    card = next((card for card in cards if model in (card.id, *(card.aliases or ()))), None)
-    if card is None:
-        return _without(model, [card.id for card in cards])
-    same = {other.id for other in cards if card.root and other.root == card.root}
-    names = frozenset({model, card.id, *(card.aliases or ()), *same})
-    return Finding(ability=Ability(flavour=flavour_of(card.owned_by)), names=names)
-
-
-def read_props(body: bytes) -> Ability:
-    """Return what the body of llama.cpp's `/props` says; what it does not say is not there."""
-    try:
-        props = msgspec.json.decode(body, type=_Props)
-    except (ValueError, RecursionError):
-        props = _Props()
-    return Ability(flavour=Flavour.LLAMA_CPP, takes_tools=props.chat_template_caps.supports_tools)
-
-
-def _without(model: str, names: list[str]) -> Finding:
-    known = ", ".join(told(name, 60) for name in names[:_MOST_NAMES_TOLD]) or "none"
-    return Finding(problem=f"has no model {model!r}; it has: {known}")

@@ -7,14 +7,15 @@ from collections import deque
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from edge_agent.errors import EdgeError, Unavailable
+from edge_agent.errors import EdgeError, PeerRefused, Unavailable
 from edge_agent.messages import Delta, Failed, ToolCall
 from edge_agent.serving.peers.trouble import Kind, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from edge_agent.messages import Events, Policy, Request
+    from edge_agent.messages import Events
+    from edge_agent.serving.peers.errand import Errand
     from edge_agent.serving.peers.peer import Peer
     from edge_agent.serving.peers.retry_budget import RetryBudget
 
@@ -36,9 +37,8 @@ class Relay:
 
     async def stream(
         self,
-        request: Request,
+        errand: Errand,
         candidates: Sequence[Peer],
-        policy: Policy,
         deadline_s: float | None,
     ) -> Events:
         """Yield the answer of the first peer that gives one, or a last `Failed`.
@@ -52,11 +52,11 @@ class Relay:
         while waiting and self._may_try(troubles):
             peer, not_before_s = waiting.popleft()
             await asyncio.sleep(max(0.0, not_before_s - self._clock()))
-            if not not_before_s and peer.obstacle(request, policy):
+            if not not_before_s and peer.obstacle(errand):
                 continue  # since it was chosen
             has_begun = False
             try:
-                async with aclosing(peer.ask(request, policy, deadline_s)) as events:
+                async with aclosing(peer.ask(errand, deadline_s)) as events:
                     async for event in events:
                         has_begun = has_begun or isinstance(event, Delta | ToolCall)
                         yield event
@@ -90,8 +90,9 @@ class Relay:
 
 def _verdict(troubles: list[Trouble]) -> EdgeError:
     """Return why nobody answered: every reason, not only the last."""
-    if len(troubles) == 1:
-        return troubles[0].error
+    is_final = troubles and all(isinstance(trouble.error, PeerRefused) for trouble in troubles)
+    if is_final or len(troubles) == 1:
+        return troubles[0].error  # who refuses a request, refuses it for what it is
     said = [trouble.error.retry_after_s for trouble in troubles]
     reason = "; ".join(dict.fromkeys(str(trouble) for trouble in troubles))
     after_s = min((s for s in said if s is not None), default=RETRY_AFTER_S)

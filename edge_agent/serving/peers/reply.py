@@ -32,6 +32,10 @@ class Nonsense(Exception):
     """What the peer sent is no answer to the request; says what it did, after the peer's name."""
 
 
+class TooLong(Nonsense):
+    """The prompt does not fit the context there, or was cut to fit it; another may have more."""
+
+
 class BadCall(Nonsense):
     """The model there called no tool that it had to call, or called one wrongly.
 
@@ -52,9 +56,13 @@ class Expected:
     stop: tuple[str, ...]
     most_calls: int
     most_bytes: int
+    context_tokens: int | None = None
+    """The context that was asked for with the request."""
 
     @classmethod
-    def of(cls, request: Request, models: frozenset[str]) -> Expected:
+    def of(
+        cls, request: Request, models: frozenset[str], context_tokens: int | None = None
+    ) -> Expected:
         """Return what may answer `request`."""
         most_bytes = MOST_WIRE_BYTES
         if request.max_tokens is not None:
@@ -68,6 +76,7 @@ class Expected:
             stop=request.stop,
             most_calls=MOST_CALLS if request.parallel_tool_calls else 1,
             most_bytes=most_bytes,
+            context_tokens=context_tokens,
         )
 
 

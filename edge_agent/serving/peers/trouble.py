@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from enum import Enum, auto
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
-from edge_agent.errors import EdgeError, PeerFailed, PeerRefused
+from edge_agent.errors import EdgeError, PeerFailed, PeerRefused, TooLongForPeer
 from edge_agent.serving.peers.complaint import complaint
+
+if TYPE_CHECKING:
+    from edge_agent.serving.peers.complaint import Complaint
 
 _BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 # These tell that the peer is configured wrongly, here or there, and nothing about the request.
@@ -56,11 +60,13 @@ def by_status(name: str, status: int, body: bytes, asked_s: float | None) -> Tro
     `asked_s` is its Retry-After.
     """
     said = complaint(body)
-    problem = f"answers with status {status}" + (f": {said}" if said else "")
+    problem = f"answers with status {status}" + (f": {said.words}" if said.words else "")
     kind = _kind(status, said, asked_s)
     match kind:
+        case Kind.UNFIT if said.is_too_long:
+            error: EdgeError = TooLongForPeer(name, problem)
         case Kind.UNFIT:
-            error: EdgeError = PeerFailed(name, "takes no tools")
+            error = PeerFailed(name, "takes no tools")
         case Kind.REFUSED:
             error = PeerRefused(name, problem)
         case _:
@@ -68,11 +74,15 @@ def by_status(name: str, status: int, body: bytes, asked_s: float | None) -> Tro
     return Trouble(kind, error, f"status {status}")
 
 
-def _kind(status: int, said: str, asked_s: float | None) -> Kind:
+def _kind(status: int, said: Complaint, asked_s: float | None) -> Kind:
     is_busy = status in _BUSY or (status == HTTPStatus.REQUEST_TIMEOUT and asked_s is not None)
     if is_busy:
         return Kind.BUSY
-    if status == HTTPStatus.BAD_REQUEST and any(words in said for words in _NO_TOOLS):
+    takes_no_tools = status == HTTPStatus.BAD_REQUEST and any(
+        words in said.words for words in _NO_TOOLS
+    )
+    # Ollama says it with a status of its own fault, too.
+    if takes_no_tools or (said.is_too_long and status >= HTTPStatus.BAD_REQUEST):
         return Kind.UNFIT
     is_about_request = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
     return Kind.REFUSED if is_about_request and status not in _SET_UP_WRONG else Kind.WRONG

@@ -64,12 +64,24 @@ async def test_a_gateway_is_recognized_and_answers(gateway: Served) -> None:
     assert whole.done.usage.completion_tokens == 5
 
 
-async def test_what_a_gateway_refuses_is_passed_on(gateway: Served) -> None:
+async def test_what_does_not_fit_a_gateway_is_the_caller_s(gateway: Served) -> None:
     async with house(peer(gateway)) as peers:
         last = await outcome(peers, asked("word " * 2000))
     assert isinstance(last, Failed)
-    assert last.code == "peer_refused"
+    assert (last.code, last.retryable) == ("context_length_exceeded", False)
     assert "the limit is 999" in last.message
+
+
+async def test_a_gateway_tells_its_context_and_its_queue(gateway: Served) -> None:
+    async with house(peer(gateway)) as peers:
+        await peers.probe()
+        (state,) = peers.states()
+        assert (state.context_tokens, state.open_requests) == (1000, 0)
+        far_too_long = asked("word " * 5000)
+        assert peers.candidates(far_too_long) == ()
+        assert "a context of 1000 tokens, and the prompt takes at least 1250" in peers.why_not(
+            far_too_long
+        )
 
 
 async def test_an_engine_that_dies_there_ends_the_answer_here(gateway: Served) -> None:

@@ -151,7 +151,7 @@ async def test_a_prompt_that_is_too_long_is_the_caller_s(url: str) -> None:
         last = await outcome(peers, request(messages=long))
         assert peers.states()[0].problem is None
     assert isinstance(last, Failed)
-    assert (last.code, last.retryable) == ("peer_refused", False)
+    assert (last.code, last.retryable) == ("context_length_exceeded", False)
     assert "context" in last.message
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MODEL = "phi-4-mini"
 WORDS = ("The ", "capital ", "of ", "France ", "is ", "Paris.")
+SHOW = "/api/show"
 USAGE = {"prompt_tokens": 7, "completion_tokens": 6, "total_tokens": 13}
 
 
@@ -55,10 +56,15 @@ class Double(Loopback):
         """How probes go wrong."""
         self.owner = "vllm"
         """Whose server it pretends to be."""
+        self.tells: dict[str, object] = {}
+        """What it tells probes at paths, in place of what doubles tell; None: there is no such."""
+        self.frozen: set[str] = set()
+        """Paths at which probes get no answer."""
+        self.probed: list[str] = []
+        """Paths that probes asked for."""
         self.bodies: list[dict[str, Any]] = []
         """Of the requests for an answer."""
         self.headers: list[dict[str, str]] = []
-        self.probes = 0
         self.left = 0
         """Answers that the other side did not wait for the end of."""
         self.received = bytearray()
@@ -80,12 +86,17 @@ class Double(Loopback):
         self.received += head
         first, *lines = head.decode("latin-1").rstrip().split("\r\n")
         headers = {name.lower(): value for name, _, value in (li.partition(": ") for li in lines)}
-        if first.startswith("GET"):
-            self.probes += 1
-            await self._tell(writer, self.sick or Fault(), self._about(first.split()[1]))
-            return
-        data = await reader.readexactly(int(headers["content-length"]))
+        path = first.split()[1]
+        data = await reader.readexactly(int(headers.get("content-length", "0")))
         self.received += data
+        if first.startswith("GET") or path == SHOW:
+            self.probed.append(path)
+            if path in self.frozen:
+                await asyncio.Event().wait()
+            about = self._about(path)
+            there = Fault() if about is not None else Fault(status=404)
+            await self._tell(writer, self.sick or there, about or b"")
+            return
         body = json.loads(data)
         self.bodies.append(body)
         self.headers.append(headers)
@@ -100,15 +111,17 @@ class Double(Loopback):
                 part.cancel()
             await asyncio.gather(watch, work, return_exceptions=True)
 
-    def _about(self, path: str) -> bytes:
+    def _about(self, path: str) -> bytes | None:
         """Return what a probe is told, when the double is well."""
-        trees: dict[str, dict[str, Any]] = {
+        trees: dict[str, object] = {
             "/api/tags": {"models": [{"name": f"{MODEL}:latest", "model": f"{MODEL}:latest"}]},
             "/v1/models": {"object": "list", "data": [{"id": MODEL, "owned_by": self.owner}]},
             "/props": {"chat_template_caps": {"supports_tools": True}},
             "/health": {},
+            **self.tells,
         }
-        return json.dumps(trees[path]).encode()
+        tree = trees.get(path)
+        return tree if tree is None or isinstance(tree, bytes) else json.dumps(tree).encode()
 
     async def _tell(self, writer: asyncio.StreamWriter, fault: Fault, body: bytes) -> None:
         if fault.freeze_after == 0:

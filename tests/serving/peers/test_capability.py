@@ -6,8 +6,16 @@ from typing import Any
 
 import pytest
 
-from edge_agent.messages import NamedTool, Sampling, Tool, ToolMode
-from edge_agent.serving.peers.capability import Ability, Flavour, flavour_of, lacks
+from edge_agent.messages import NamedTool, Policy, Sampling, Tool, ToolMode
+from edge_agent.serving.peers.capability import (
+    Ability,
+    Flavour,
+    flavour_of,
+    has_room,
+    lacks,
+    too_long,
+)
+from edge_agent.serving.peers.errand import Errand
 from tests.serving.peers.house import request
 
 TOOLS = (Tool(name="light"),)
@@ -75,3 +83,39 @@ def test_servers_say_who_they_are(owner: str | None, flavour: Flavour) -> None:
 def test_a_model_without_tools_is_asked_for_text(fields: dict[str, Any], is_able: bool) -> None:
     ability = Ability(flavour=Flavour.LLAMA_CPP, takes_tools=False)
     assert (lacks(ability, request(**fields)) is None) is is_able
+
+
+def errand(least: int, likely: int, max_tokens: int | None = 100) -> Errand:
+    return Errand(
+        request=request(max_tokens=max_tokens),
+        policy=Policy.SITE,
+        least_tokens=least,
+        likely_tokens=likely,
+    )
+
+
+@pytest.mark.parametrize(
+    ("flavour", "least", "max_tokens", "fits"),
+    [
+        (Flavour.OLLAMA, 1023, 4096, True),  # it ends where the context is full
+        (Flavour.OLLAMA, 1024, 4096, False),
+        (Flavour.VLLM, 924, 100, True),
+        (Flavour.VLLM, 925, 100, False),  # it refuses what it may have no room for
+        (Flavour.VLLM, 1023, None, True),
+    ],
+)
+def test_what_cannot_fit_is_not_sent(
+    flavour: Flavour, least: int, max_tokens: int | None, *, fits: bool
+) -> None:
+    asked = errand(least, least, max_tokens)
+    why = too_long(Ability(flavour=flavour, context_tokens=1024), asked)
+    assert (why is None) is fits
+    assert why is None or why.startswith("has a context of 1024 tokens, and the prompt takes at le")
+    assert too_long(Ability(flavour=flavour), asked) is None
+
+
+def test_where_it_is_tight_there_is_no_room() -> None:
+    ability = Ability(flavour=Flavour.VLLM, context_tokens=1024)
+    assert has_room(ability, errand(10, 924))
+    assert not has_room(ability, errand(10, 925))
+    assert has_room(Ability(flavour=Flavour.VLLM), errand(10, 10**6))

@@ -118,7 +118,7 @@ async def test_compressed_bodies_stay_as_they_are() -> None:
     async with Double("openai") as double, opened(double.url) as door:
         double.fault = Fault(body=b"\x1f\x8bbomb", headers={"Content-Encoding": "gzip"})
         reply = await door.get("/health", policy=Policy.SITE)
-        assert double.probes
+        assert double.probed
         reply.close()
         reply = await door.post("/", {}, policy=Policy.SITE, headers={})
         assert await reply.read_all() == b"\x1f\x8bbomb"

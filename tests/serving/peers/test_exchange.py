@@ -9,8 +9,18 @@ from typing import Any
 
 import pytest
 
-from edge_agent.messages import Accepted, Answer, Delta, Failed, NamedTool, Tool, ToolMode
-from tests.serving.peers.double import WORDS, Double, Fault, answer
+from edge_agent.messages import (
+    Accepted,
+    Answer,
+    Delta,
+    Failed,
+    Message,
+    NamedTool,
+    Role,
+    Tool,
+    ToolMode,
+)
+from tests.serving.peers.double import MODEL, WORDS, Double, Fault, answer
 from tests.serving.peers.house import KINDS, TEXT, events, house, outcome, request, settings
 from tests.serving.scripted import until
 
@@ -131,14 +141,14 @@ async def test_who_leaves_early_ends_the_work_of_the_peer(kind: str) -> None:
 
 
 async def test_what_the_peer_says_about_a_request_is_passed_on() -> None:
-    said = b'{"error": {"message": "maximum context length is 2048 tokens", "code": 400}}'
+    said = b'{"error": {"message": "temperature must be non-negative", "code": 400}}'
     async with Double("openai") as double, house(settings(double.url)) as peers:
         double.fault = Fault(status=400, body=said)
         last = await outcome(peers)
         assert peers.states()[0].problem is None
     assert isinstance(last, Failed)
     assert (last.code, last.retryable) == ("peer_refused", False)
-    assert "maximum context length is 2048 tokens" in last.message
+    assert "temperature must be non-negative" in last.message
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -202,3 +212,16 @@ async def test_a_forced_call_may_follow_text_or_be_cut() -> None:
             assert isinstance(answer, Answer)
             assert answer.text == "Well. "
             assert len(answer.tool_calls) == num_calls
+
+
+async def test_ollama_is_asked_for_a_context_that_holds_prompt_and_answer() -> None:
+    """And for the same again while it is enough: another one would load the model again."""
+    short, long = (Message(role=Role.USER, content="word " * n) for n in (10, 5000))
+    async with Double("ollama") as double:
+        double.tells["/api/ps"] = {"models": [{"name": MODEL, "context_length": 2048}]}
+        async with house(settings(double.url, "ollama")) as peers:
+            await peers.probe()
+            for message in (short, long, short):
+                assert isinstance(await outcome(peers, request(messages=(message,))), Answer)
+    assert [body["options"]["num_ctx"] for body in double.bodies] == [2048, 16384, 16384]
+    assert all(body["truncate"] is False for body in double.bodies)

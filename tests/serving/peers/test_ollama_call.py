@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edge_agent.messages import Sampling, ToolMode
-from edge_agent.serving.peers.ollama_call import body
+from edge_agent.serving.peers.ollama_call import body, context_for
 from tests.serving.peers.house import QUESTION, request
 from tests.serving.peers.test_openai_call import LIGHT, SAMPLING, TALK
 
@@ -64,3 +64,22 @@ def test_who_may_not_call_is_told_of_no_tools() -> None:
 def test_how_long_to_keep_the_model_is_passed_on(keep_alive_s: float) -> None:
     sent = body(request(keep_alive_s=keep_alive_s), model="m", context_tokens=None)
     assert sent["keep_alive"] == keep_alive_s
+
+
+@pytest.mark.parametrize(
+    ("needed", "fixed", "loaded", "most", "context"),
+    [
+        (9000, 4096, 16384, 131072, 4096),  # the operator knows
+        (700, None, 8192, 131072, 8192),  # as it is loaded: nothing is loaded again
+        (8192, None, 8192, 131072, 8192),
+        (8193, None, 8192, 131072, 16384),
+        (700, None, None, 131072, 4096),
+        (700, None, None, 2048, 2048),
+        (200_000, None, 8192, 131072, 131072),
+        (5000, None, None, None, 8192),
+    ],
+)
+def test_the_context_is_as_long_as_needed_and_as_constant_as_can_be(
+    needed: int, fixed: int | None, loaded: int | None, most: int | None, context: int
+) -> None:
+    assert context_for(needed, fixed=fixed, loaded=loaded, most=most) == context

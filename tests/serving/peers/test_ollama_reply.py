@@ -9,7 +9,7 @@ import pytest
 
 from edge_agent.messages import Delta, FinishReason, Tool, ToolCall, Usage
 from edge_agent.serving.peers.ollama_reply import OllamaReader
-from edge_agent.serving.peers.reply import MOST_CALLS, End, Expected, Nonsense
+from edge_agent.serving.peers.reply import MOST_CALLS, End, Expected, Nonsense, TooLong
 from tests.serving.peers.double import MODEL, WORDS, answer
 from tests.serving.peers.house import request
 
@@ -127,3 +127,27 @@ def test_thought_is_a_sign_of_life_and_not_the_answer() -> None:
         assert list(one.feed(data)) == []
         lived.append((one.has_begun, one.signs_of_life))
     assert lived == [(False, 1), (True, 2)]
+
+
+@pytest.mark.parametrize("error", ["the input length exceeds the context length"])
+def test_a_prompt_too_long_is_told_from_other_errors_before_the_answer(error: str) -> None:
+    """Up to 0.12 as a line of a stream that has begun with status 200."""
+    data = json.dumps({"error": error, "status": 400}).encode() + b"\n"
+    with pytest.raises(TooLong):
+        read(data)
+    with pytest.raises(Nonsense) as later:
+        read(said("a") + data)
+    assert not isinstance(later.value, TooLong)
+
+
+@pytest.mark.parametrize(("count", "is_cut"), [(511, False), (512, True)])
+def test_a_prompt_that_was_cut_in_silence_is_no_prompt_of_ours(count: int, *, is_cut: bool) -> None:
+    """As 0.12.5 does, which does not know `truncate`: 512 is the context it was asked for."""
+    expected = Expected.of(request(), frozenset({MODEL}), context_tokens=512)
+    data = said("a") + line(done=True, done_reason="stop", prompt_eval_count=count, eval_count=1)
+    one = OllamaReader(expected, lambda: "new")
+    if is_cut:
+        with pytest.raises(TooLong, match="cut the prompt to its context of 512 tokens"):
+            list(one.feed(data))
+    else:
+        assert len(list(one.feed(data))) == 2

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from edge_agent import config
-from edge_agent.errors import ConfigError
-from edge_agent.messages import Answer, Policy, Sampling
+from edge_agent.errors import ConfigError, TooLongForPeer, Unsupported
+from edge_agent.messages import Answer, Message, Policy, Role, Sampling
 from edge_agent.serving.peers import peers as peers_module
 from edge_agent.serving.peers import probe
 from edge_agent.serving.peers.breaker import OPEN_AFTER, Standing
 from edge_agent.serving.peers.peers import Peers
-from tests.serving.peers.double import Double, Fault
+from tests.serving.peers.double import MODEL, Double, Fault
 from tests.serving.peers.house import KINDS, house, outcome, request, settings
 from tests.serving.scripted import until
 
@@ -157,7 +157,7 @@ async def test_a_cloud_peer_hears_of_us_when_a_prompt_may_reach_it() -> None:
         await asyncio.sleep(0.1)
         assert not double.received
         assert names(peers, policy=Policy.ANY) == ["attic"]
-        await until(lambda: double.probes > 0)
+        await until(lambda: bool(double.probed))
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
 
@@ -177,7 +177,7 @@ async def test_a_bug_in_a_probe_ends_nothing(monkeypatch: pytest.MonkeyPatch) ->
 
         monkeypatch.setattr(peers._peers[0], "probe", probe)
         watching = asyncio.create_task(peers.run())
-        await until(lambda: double.probes > 0)
+        await until(lambda: bool(double.probed))
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
 
@@ -209,3 +209,92 @@ def test_a_peer_that_is_back_is_known_within_half_a_minute() -> None:
     longest_s = peers_module.PROBE_EVERY_S * (1 + peers_module.PROBE_SPREAD) + probe.LIMIT_S
     assert longest_s <= 30
     assert peers_module.PROBE_EVERY_S >= 10
+
+
+SHORT = {"max_model_len": 1024}
+LONG = Message(role=Role.USER, content="word " * 700)
+ENDLESS = Message(role=Role.USER, content="word " * 9000)
+
+
+def cards(**facts: object) -> dict[str, object]:
+    return {"data": [{"id": MODEL, "owned_by": "vllm", **facts}]}
+
+
+async def test_what_cannot_fit_is_not_sent_and_what_may_not_is_sent_last() -> None:
+    async with Double("openai") as small, Double("openai") as large:
+        small.tells["/v1/models"] = cards(**SHORT)
+        large.tells["/v1/models"] = cards(max_model_len=32768)
+        async with house(
+            settings(small.url, name="small", priority=9), settings(large.url, name="large")
+        ) as peers:
+            await peers.probe()
+            assert names(peers) == ["small", "large"]
+            assert names(peers, messages=(LONG,)) == ["large", "small"]
+            assert names(peers, messages=(ENDLESS,)) == ["large"]
+            assert peers.why_not(request(messages=(ENDLESS,))) == (
+                "small has a context of 1024 tokens, and the prompt takes at least 2250, "
+                "and 100 for the answer"
+            )
+            assert peers.states()[0].context_tokens == 1024
+
+
+async def test_of_equals_the_one_with_less_to_do_is_asked_first() -> None:
+    async with Double("openai") as busy, Double("openai") as idle:
+        busy.tells["/metrics"] = b'vllm:num_requests_running{engine="0"} 2.0\n'
+        idle.tells["/metrics"] = b'vllm:num_requests_running{engine="0"} 1.0\n'
+        async with house(settings(busy.url, name="busy"), settings(idle.url, name="idle")) as peers:
+            assert names(peers) == ["busy", "idle"]
+            await peers.probe()
+            assert names(peers) == ["idle", "busy"]
+            assert [state.open_requests for state in peers.states()] == [2, 1]
+
+
+async def test_our_own_requests_are_not_counted_twice() -> None:
+    async with Double("openai") as one, Double("openai") as other:
+        one.tells["/metrics"] = b'vllm:num_requests_running{engine="0"} 2.0\n'
+        other.tells["/metrics"] = b'vllm:num_requests_running{engine="0"} 1.0\n'
+        one.fault = Fault(freeze_after=3)
+        async with house(settings(one.url, name="one"), settings(other.url, name="other")) as peers:
+            asking = asyncio.create_task(outcome(peers))
+            await until(lambda: len(one.bodies) == 1)
+            await peers.probe()  # one of the two that `one` works on is ours
+            assert names(peers) == ["other", "one"]
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            assert names(peers) == ["one", "other"]
+
+
+async def test_a_model_that_has_to_be_loaded_first_comes_after_one_that_is_there() -> None:
+    async with Double("ollama") as cold, Double("ollama") as warm:
+        cold.tells["/api/ps"] = {"models": []}
+        warm.tells["/api/ps"] = {"models": [{"name": MODEL, "context_length": 4096}]}
+        async with house(
+            settings(cold.url, "ollama", name="cold"), settings(warm.url, "ollama", name="warm")
+        ) as peers:
+            assert names(peers) == ["cold", "warm"]  # who knows
+            await peers.probe()
+            assert names(peers) == ["warm", "cold"]
+
+
+async def test_what_no_peer_will_ever_answer_is_refused_for_good() -> None:
+    async with Double("openai") as small:
+        small.tells["/v1/models"] = cards(**SHORT)
+        async with house(settings(small.url)) as peers:
+            endless, biased = request(messages=(ENDLESS,)), request(logit_bias={1: 1.0})
+            assert peers.refusal(endless) is None  # it has not told yet
+            await peers.probe()
+            too_long, unsupported = peers.refusal(endless), peers.refusal(biased)
+            assert isinstance(too_long, TooLongForPeer)
+            assert "has a context of 1024 tokens" in str(too_long)
+            assert isinstance(unsupported, Unsupported)
+            assert str(unsupported) == "peer 'attic' may have other tokens (logit_bias)"
+            assert peers.refusal(request()) is None
+            assert peers.refusal(request(policy=Policy.LOCAL, messages=(ENDLESS,))) is None
+
+
+async def test_what_a_peer_that_is_away_could_answer_is_not_refused_for_good() -> None:
+    async with Double("openai") as small:
+        small.tells["/v1/models"] = cards(**SHORT)
+        async with house(settings(small.url), settings(NOWHERE, name="away")) as peers:
+            await peers.probe()
+            assert peers.refusal(request(messages=(ENDLESS,))) is None

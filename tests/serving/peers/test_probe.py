@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 
 from edge_agent.messages import Policy
 from edge_agent.serving.peers import probe
 from edge_agent.serving.peers.capability import Ability, Flavour
 from edge_agent.serving.peers.door import Door
-from edge_agent.serving.peers.probe import Finding, look, read_models, read_props, read_tags
+from edge_agent.serving.peers.findings import Finding
+from edge_agent.serving.peers.probe import look
 from tests.serving.peers.double import MODEL, Double, Fault
 from tests.serving.peers.house import KINDS, settings
 
@@ -98,73 +95,75 @@ async def test_a_plain_openai_server_has_neither_health_nor_list() -> None:
         assert await found(double.url, "openai") == Finding()
 
 
-def models(*cards: dict[str, Any]) -> bytes:
-    return json.dumps({"object": "list", "data": list(cards)}).encode()
-
-
-def test_names_of_one_model_are_all_good() -> None:
-    """vLLM answers by the first of its served names, llama.cpp by its alias."""
-    body = models(
-        {"id": "phi", "root": "/models/phi", "owned_by": "vllm"},
-        {"id": MODEL, "root": "/models/phi", "owned_by": "vllm"},
-        {"id": "adapter", "root": "/models/other", "owned_by": "vllm"},
-    )
-    finding = read_models(body, MODEL)
-    assert finding == Finding(
-        ability=Ability(flavour=Flavour.VLLM), names=frozenset({"phi", MODEL})
-    )
-
-    body = models({"id": "phi.gguf", "aliases": [MODEL], "owned_by": "llamacpp"})
-    finding = read_models(body, MODEL)
-    assert finding == Finding(
-        ability=Ability(flavour=Flavour.LLAMA_CPP), names=frozenset({"phi.gguf", MODEL})
-    )
-
-
-def test_a_model_that_is_not_there_is_missed_by_name() -> None:
-    cards = [{"id": f"m{number}\n"} for number in range(20)]
-    problem = read_models(models(*cards), MODEL).problem
-    assert problem == "has no model 'phi-4-mini'; it has: m0, m1, m2, m3, m4, m5, m6, m7"
-
-
-@pytest.mark.parametrize("name", ["phi4-mini", "phi4-mini:latest"])
-@pytest.mark.parametrize("listed", ["phi4-mini", "phi4-mini:latest"])
-def test_a_tag_may_be_left_out(name: str, listed: str) -> None:
-    body = json.dumps({"models": [{"name": listed}]}).encode()
-    assert read_tags(body, name).problem is None
-
-
-@hypothesis_settings(deadline=None)
-@given(st.binary())
-def test_no_body_is_too_strange(body: bytes) -> None:
-    assert read_models(body, MODEL).problem
-    assert read_tags(body, MODEL).problem
-
-
-@pytest.mark.parametrize(
-    ("body", "takes_tools"),
-    [
-        (b'{"chat_template_caps": {"supports_tools": true}}', True),
-        (b'{"chat_template_caps": {"supports_tools": false}}', False),
-        (b'{"total_slots": 1}', False),
-        (b"<html>", False),
-    ],
-)
-def test_llama_cpp_says_whether_its_template_shows_tools(body: bytes, takes_tools: bool) -> None:
-    assert read_props(body) == Ability(flavour=Flavour.LLAMA_CPP, takes_tools=takes_tools)
-
-
-@pytest.mark.parametrize(
-    ("capabilities", "takes_tools"),
-    [(None, True), (["completion", "tools"], True), (["completion"], False)],
-)
-def test_ollama_says_whether_a_model_takes_tools(capabilities: Any, takes_tools: bool) -> None:
-    body = json.dumps({"models": [{"name": MODEL, "capabilities": capabilities}]}).encode()
-    assert read_tags(body, MODEL).ability.takes_tools is takes_tools
-
-
 async def test_llama_cpp_is_asked_about_its_template() -> None:
     async with Double("openai") as double:
         double.owner = "llamacpp"
         finding = await found(double.url, "openai")
     assert finding.ability == Ability(flavour=Flavour.LLAMA_CPP, takes_tools=True)
+
+
+OLLAMA = {
+    "/api/tags": {"models": [{"name": f"{MODEL}:latest", "digest": "d1"}]},
+    "/api/show": {"model_info": {"general.architecture": "phi3", "phi3.context_length": 131072}},
+    "/api/ps": {"models": [{"name": f"{MODEL}:latest", "context_length": 8192}]},
+}
+
+
+@pytest.mark.parametrize(("context", "most"), [(None, 131072), (4096, 4096), (1 << 20, 131072)])
+async def test_ollama_is_asked_for_its_room(context: int | None, most: int) -> None:
+    async with Double("ollama") as double:
+        double.tells = OLLAMA
+        finding = await found(double.url, "ollama", context=context)
+    assert (finding.ability.context_tokens, finding.loaded_tokens) == (most, 8192)
+
+
+async def test_what_was_shown_of_a_model_holds_until_it_is_another() -> None:
+    async with Double("ollama") as double:
+        double.tells = dict(OLLAMA)
+        peer = settings(double.url, "ollama")
+        door = Door(peer, None)
+        first = await look(door, peer, Policy.SITE)
+        again = await look(door, peer, Policy.SITE, first)
+        assert double.probed.count("/api/show") == 1
+        assert again == first
+        double.tells["/api/tags"] = {"models": [{"name": MODEL, "digest": "d2"}]}
+        await look(door, peer, Policy.SITE, first)
+        assert double.probed.count("/api/show") == 2
+        await door.close()
+
+
+@pytest.mark.parametrize(
+    ("owner", "path", "tells", "open_requests"),
+    [
+        ("vllm", "/metrics", b'vllm:num_requests_running{engine="0"} 2.0\n', 2),
+        ("llamacpp", "/slots", [{"is_processing": True}], 1),
+        ("edge-agent", "/health", {"running": 1, "waiting": 3}, 4),
+        ("vllm", "/metrics", None, None),
+        ("llamacpp", "/slots", None, None),
+        ("library", "/metrics", b'vllm:num_requests_running{engine="0"} 2.0\n', None),
+    ],
+)
+async def test_a_peer_may_tell_how_busy_it_is(
+    owner: str, path: str, tells: object, open_requests: int | None
+) -> None:
+    async with Double("openai") as double:
+        double.owner = owner
+        double.tells[path] = tells
+        finding = await found(double.url, "openai")
+    assert finding.problem is None
+    assert finding.open_requests == open_requests
+
+
+async def test_who_is_too_busy_to_say_so_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "LOAD_LIMIT_S", 0.05)
+    async with Double("openai") as double:
+        double.frozen = {"/metrics"}
+        finding = await found(double.url, "openai")
+    assert (finding.problem, finding.open_requests) == (None, None)
+
+
+async def test_what_the_operator_says_of_the_context_holds_where_a_peer_says_nothing() -> None:
+    async with Double("openai") as double:
+        double.owner = "library"
+        finding = await found(double.url, "openai", context=4096)
+    assert finding.ability.context_tokens == 4096

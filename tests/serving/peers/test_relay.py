@@ -9,7 +9,7 @@ import pytest
 from edge_agent.messages import Accepted, Answer, Delta, Failed
 from edge_agent.serving.peers.breaker import OPEN_AFTER, Standing
 from tests.serving.peers.double import Double, Fault
-from tests.serving.peers.house import TEXT, events, house, outcome, request, settings
+from tests.serving.peers.house import KINDS, TEXT, events, house, outcome, request, settings
 
 BEFORE = {
     "dead": Fault(die_after=0),
@@ -152,3 +152,29 @@ async def test_a_deadline_is_not_outlived_by_trying_others() -> None:
         assert len(frozen.bodies) <= 1
     assert isinstance(last, Failed)
     assert last.code == "deadline_exceeded"
+
+
+TOO_LONG = Fault(status=400, body=b'{"error": "the input length exceeds the context length"}')
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_who_has_too_little_context_is_passed_over(kind: str) -> None:
+    async with Double(kind) as first, Double("openai") as second:
+        first.fault = TOO_LONG
+        async with house(
+            settings(first.url, kind, priority=1), settings(second.url, name="rack")
+        ) as peers:
+            answer = await outcome(peers)
+            assert peers.states()[0].problem is None  # it is as good as before
+    assert isinstance(answer, Answer)
+    assert answer.served_by == "rack"
+
+
+async def test_a_prompt_too_long_for_all_is_the_caller_s() -> None:
+    async with Double("openai") as one, Double("ollama") as other:
+        one.fault = other.fault = TOO_LONG
+        async with house(settings(one.url), settings(other.url, "ollama", name="rack")) as peers:
+            last = await outcome(peers)
+    assert isinstance(last, Failed)
+    assert (last.code, last.retryable) == ("context_length_exceeded", False)
+    assert last.param == "messages"

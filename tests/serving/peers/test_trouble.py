@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge_agent.errors import PeerFailed, PeerRefused
+from edge_agent.errors import PeerFailed, PeerRefused, TooLongForPeer
 from edge_agent.serving.peers.trouble import Kind, by_status
 
 TOOLS_OFF = (
@@ -60,3 +60,13 @@ def test_tools_that_are_switched_off_are_not_the_request_s_fault(body: bytes) ->
     trouble = by_status("attic", 400, body, None)
     assert trouble.kind is Kind.UNFIT
     assert str(trouble) == "peer 'attic' takes no tools"
+
+
+@pytest.mark.parametrize("status", [400, 413, 500])
+def test_a_prompt_that_does_not_fit_there_may_fit_elsewhere(status: int) -> None:
+    body = b'{"error": "the input length exceeds the context length"}'
+    trouble = by_status("attic", status, body, None)
+    assert trouble.kind is Kind.UNFIT
+    assert isinstance(trouble.error, TooLongForPeer)
+    assert (trouble.error.code, trouble.error.retryable) == ("context_length_exceeded", False)
+    assert "exceeds the context length" in str(trouble)
