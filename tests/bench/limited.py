@@ -1,6 +1,6 @@
-"""Runs a package inside a cgroup (version 1) with a memory limit, and tells what became of it.
+"""Runs a package inside a memory limit, and tells what became of it.
 
-    python tests/bench/limited.py PACKAGE --limit 3000000000
+    python -m tests.bench.limited PACKAGE --limit 3000000000
 
 A prompt of 2,000 tokens and 256 new ones, in an engine with two slots of 4,096 tokens. As root, on
 a machine whose memory controller is version 1; swap is not used inside. The last line is JSON.
@@ -9,15 +9,27 @@ a machine whose memory controller is version 1; swap is not used inside. The las
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
-import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-MEMORY = Path("/sys/fs/cgroup/memory")
-PROMPT_TOKENS, ANSWER_TOKENS, SLOTS, CONTEXT = 2000, 256, 2, 4096
+from tests.bench.contestant import Contestant
+from tests.bench.runners.task import Task
+from tests.bench.stable import RunnerFailed, Stable
+from tests.memory_group import MemoryGroup, memory_group
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROMPT_TOKENS, ANSWER_TOKENS, SLOTS, CONTEXT, THREADS = 2000, 256, 2, 4096, 2
+TASKS = (
+    Task(kind="memory", tokens=PROMPT_TOKENS),
+    Task(kind="prefill", tokens=PROMPT_TOKENS),
+    Task(kind="decode", tokens=PROMPT_TOKENS, new_tokens=ANSWER_TOKENS),
+)
 
 
 def main() -> int:
@@ -25,15 +37,23 @@ def main() -> int:
     parser.add_argument("package", type=Path)
     parser.add_argument("--limit", type=int, help="bytes; without it there is no limit")
     parser.add_argument("--kv-dtype", default="fp32")
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.inside:
-        answer(args.package, args.kv_dtype)
-        return 0
     drop_cached(args.package)
-    if args.limit is None:
-        return subprocess.run([sys.executable, *sys.argv, "--inside"], check=False).returncode
-    return limited(args.limit)
+    contestant = Contestant.of(
+        "ours",
+        "ours",
+        python=sys.executable,
+        memory_bytes=0,
+        package=str(args.package.absolute()),
+        slots=SLOTS,
+        context=CONTEXT,
+        threads=THREADS,
+        kv_dtype=args.kv_dtype,
+    )
+    with _group(args.limit) as group:
+        told = _answer(contestant, group)
+    print(json.dumps(told))  # noqa: T201  # it is what the caller reads
+    return "error" in told
 
 
 def drop_cached(package: Path) -> None:
@@ -44,80 +64,28 @@ def drop_cached(package: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def limited(limit_bytes: int) -> int:
-    """Run ourselves again inside a group of its own, and remove that afterwards."""
-    group = MEMORY / f"edge-agent-{os.getpid()}"
-    group.mkdir()
-    try:
-        (group / "memory.swappiness").write_text("0")
-        (group / "memory.limit_in_bytes").write_text(str(limit_bytes))
-        process = subprocess.Popen(
-            [sys.executable, *sys.argv, "--inside"],
-            preexec_fn=lambda: (group / "tasks").write_text(str(os.getpid())),  # noqa: PLW1509
-        )
-        status = process.wait()
-        events = (group / "memory.oom_control").read_text().split()
-        told = {
-            "exit_status": status,
-            "limit_mb": limit_bytes // 10**6,
-            "peak_mb": int((group / "memory.max_usage_in_bytes").read_text()) // 10**6,
-            "oom_kills": int(events[events.index("oom_kill") + 1])
-            if "oom_kill" in events
-            else None,
-        }
-        print(json.dumps(told), flush=True)  # noqa: T201  # it is what the caller reads
-        return status
-    finally:
-        for _ in range(50):  # a group empties a moment after its last process
-            try:
-                group.rmdir()
-                break
-            except OSError:
-                time.sleep(0.1)
+@contextlib.contextmanager
+def _group(limit_bytes: int | None) -> Iterator[MemoryGroup | None]:
+    if limit_bytes is None:
+        yield None
+        return
+    with memory_group(limit_bytes) as group:
+        yield group
 
 
-def answer(package: Path, kv_dtype: str) -> None:
-    """Load, read the prompt, write the answer; print how fast."""
-    from edge_agent.cli.timing import memory_mb  # noqa: PLC0415  # only inside the group
-    from edge_agent.engine.answer import Prepared  # noqa: PLC0415
-    from edge_agent.engine.engine import Engine  # noqa: PLC0415
-    from edge_agent.messages import Sampling  # noqa: PLC0415
-
-    began_s = time.perf_counter()
-    engine = Engine(
-        package,
-        slots=SLOTS,
-        context=CONTEXT,
-        chunk_tokens=128,
-        threads=2,
-        queue_requests=2,
-        kv_dtype=kv_dtype,
-    )
-    loaded_s = time.perf_counter()
-    prompt = [1000 + i % 16000 for i in range(PROMPT_TOKENS)]
-    engine.submit(
-        Prepared(
-            id="long",
-            prompt=prompt,
-            max_tokens=ANSWER_TOKENS,
-            stop=(),
-            stop_ids=(),
-            sampling=Sampling(temperature=0),
-        )
-    )
-    while engine.prefilling or engine.waiting:
-        engine.step()
-    first_s = time.perf_counter()
-    while engine.busy:
-        engine.step()
-    ended_s = time.perf_counter()
-    told = {
-        "load_s": round(loaded_s - began_s, 2),
-        "prefill_tok_s": round(PROMPT_TOKENS / (first_s - loaded_s), 1),
-        "decode_tok_s": round((ANSWER_TOKENS - 1) / (ended_s - first_s), 2),
-        **memory_mb(),
-    }
-    print(json.dumps(told), flush=True)  # noqa: T201  # it is what the caller reads
+def _answer(contestant: Contestant, group: MemoryGroup | None) -> dict[str, object]:
+    """Do the tasks inside the group; its members have ended on return."""
+    told: dict[str, object] = {}
+    joined = group.joined if group else list
+    with Stable(room_bytes=0, logs=Path("/tmp"), started_as=joined) as stable:
+        try:
+            for task in TASKS:
+                told |= {f"{task.kind}_{k}": v for k, v in stable.run(contestant, task).items()}
+        except RunnerFailed as exc:
+            told["error"] = str(exc)
+    if group:
+        told |= {"peak_mb": group.peak_bytes // 10**6, "oom_kills": group.oom_kills}
+    return told
 
 
 if __name__ == "__main__":

@@ -1,0 +1,44 @@
+"""The names by which tracks, targets and tables know laps and contestants."""
+
+from __future__ import annotations
+
+OURS = "ours"
+LLAMA_Q4_0 = "llama.cpp q4_0"
+LLAMA_Q4_0_PURE = "llama.cpp q4_0_pure"
+LLAMA_Q4_K_M = "llama.cpp q4_k_m"
+LLAMA_Q8_KV = "llama.cpp q4_0, q8_0 cache"
+GENAI_128 = "onnxruntime-genai block 128"
+GENAI_32 = "onnxruntime-genai block 32"
+SMOLLM2 = "ours int4"
+SMOLLM2_GENAI = "onnxruntime-genai int4"
+DAEMON = "our daemon, as shipped"
+DAEMON_INT4 = "our daemon, int4"
+VLLM = "vLLM"
+PROBE = "two reading threads"
+OURS_INT8_KV = "ours, int8 cache"
+
+SHIPPED = "smollm2-135m-instruct"
+INT4 = "smollm2-int4"
+
+BANDWIDTH = "memory bandwidth"
+MEMORY = "memory"
+MEMORY_LONG = "memory at 32,768 tokens"
+TTFT = "first token behind 1,000 known"
+SMOLLM2_DECODE = "SmolLM2 decode at 128"
+SMOLLM2_STREAMS = "SmolLM2 4 streams"
+PERPLEXITY = "perplexity"
+
+
+def prefill(tokens: int) -> str:
+    """Return the name of the lap that reads so many tokens."""
+    return f"prefill {tokens:,}"
+
+
+def decode(depth_tokens: int) -> str:
+    """Return the name of the lap that decodes behind so many tokens."""
+    return f"decode at {depth_tokens:,}"
+
+
+def streams(count: int) -> str:
+    """Return the name of the lap with so many answers at once."""
+    return "1 stream" if count == 1 else f"{count} streams"

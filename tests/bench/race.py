@@ -1,0 +1,171 @@
+"""Our engine beside llama.cpp, onnxruntime-genai and vLLM, A B A B on one machine.
+
+    python -m tests.bench.race [--track quick|full|long] [--only prefill,decode,…] [--rounds 3]
+
+It prints medians, spreads, ratios and what became of each target, and writes `race.json` (every
+single figure), `race.png` and the logs of the runners into `--out`. Nothing else should be running:
+times on a busy machine mean nothing, and the load before each turn is written down.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from tests.bench import machine, packages
+from tests.bench.contestant import Contestant, Heat, Turn, turns
+from tests.bench.field import Field, peers_of
+from tests.bench.picture import draw
+from tests.bench.results import Run, series
+from tests.bench.stable import RunnerFailed, Stable
+from tests.bench.table import figures_table, targets_table
+from tests.bench.targets import TARGETS, judge
+from tests.bench.track import COURSES, SECTIONS, heats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+# What is left to the page cache, where our weights are, and to the rest of the machine.
+_ROOM_SHARE = 0.7
+
+
+@dataclass(kw_only=True)
+class Race:
+    """What was run, and how."""
+
+    out: Path
+    rounds: int
+    absent: list[str] = field(default_factory=list)
+    """Sentences about who is missing."""
+    runs: list[Run] = field(default_factory=list)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What runners told of themselves, by name."""
+
+    def run(self, course: Iterable[Heat], say: Callable[[str], None]) -> None:
+        """Run every heat; what was measured so far is on disk after each."""
+        room_bytes = int(psutil.virtual_memory().available * _ROOM_SHARE)
+        failed: set[Contestant] = set()
+        with Stable(room_bytes=room_bytes, logs=self.out / "logs") as stable:
+            for heat in course:
+                for turn in turns(heat, self.rounds):
+                    if turn.contestant not in failed:
+                        run = self._turn(stable, heat.section, turn)
+                        self.runs.append(run)
+                        say(_line(run))
+                        if run.error:
+                            failed.add(turn.contestant)
+                self.write()
+
+    def write(self) -> None:
+        """Write `race.json` and `race.png`."""
+        figures = series(self.runs)
+        judged = [judge(target, figures) for target in TARGETS]
+        told: dict[str, Any] = {
+            "machine": machine.facts(),
+            "rounds": self.rounds,
+            "absent": self.absent,
+            "contestants": self.facts,
+            "runs": [dataclasses.asdict(run) for run in self.runs],
+            "targets": [dataclasses.asdict(each) for each in judged],
+        }
+        self.out.mkdir(parents=True, exist_ok=True)
+        (self.out / "race.json").write_text(json.dumps(told, indent=1) + "\n")
+        draw(self.out / "race.png", figures, judged, title=str(told["machine"]["processor"]))
+
+    def tables(self) -> str:
+        """Return what people read."""
+        figures = series(self.runs)
+        judged = [judge(target, figures) for target in TARGETS]
+        return "\n\n".join([figures_table(figures), targets_table(judged), *self.absent])
+
+    def _turn(self, stable: Stable, section: str, turn: Turn) -> Run:
+        contestant, lap = turn.contestant, turn.lap
+        if lap.is_fresh:
+            stable.refresh(contestant)
+        load_1m, began_s, others_s = os.getloadavg()[0], time.monotonic(), 0.0
+        figures, error = {}, None
+        try:
+            self.facts[contestant.name] = stable.loaded(contestant).facts
+            others_s = stable.others_cpu_s(contestant)
+            began_s = time.monotonic()
+            figures = stable.run(contestant, lap.task)
+            others_s = stable.others_cpu_s(contestant) - others_s
+        except RunnerFailed as exc:
+            error = str(exc)
+        return Run(
+            section=section,
+            lap=lap.name,
+            contestant=contestant.name,
+            round=turn.round,
+            load_1m=round(load_1m, 2),
+            seconds=round(time.monotonic() - began_s, 3),
+            others_cpu_s=round(others_s, 3),
+            figures=figures,
+            error=error,
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the race that the arguments ask for."""
+    args = parse(arguments)
+    home = packages.small_home(os.environ)
+    peers = peers_of(os.environ)
+    packages.make_small(home, peers.models / "smollm2-hf")
+    entrants = Field(
+        peers, package=packages.large(os.environ), small_home=home, threads=args.threads
+    )
+    course = list(heats(COURSES[args.track], entrants, args.only))
+    race = Race(out=args.out, rounds=args.rounds, absent=entrants.absent)
+    race.run(course, lambda line: print(line, file=sys.stderr))  # noqa: T201  # how far it is
+    print(race.tables())  # noqa: T201  # it is what was asked for
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.race",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--track", choices=COURSES, default="quick")
+    parser.add_argument("--only", type=_sections, default=(), help=f"of {', '.join(SECTIONS)}")
+    parser.add_argument("--rounds", type=_at_least_one, default=3)
+    parser.add_argument("--out", type=Path, default=Path("race"), help="new or overwritten (race)")
+    threads = len(os.sched_getaffinity(0))
+    parser.add_argument("--threads", type=_at_least_one, default=threads, help="for each runner")
+    return parser.parse_args(arguments)
+
+
+def _sections(text: str) -> tuple[str, ...]:
+    chosen = tuple(text.split(","))
+    for section in chosen:
+        if section not in SECTIONS:
+            msg = f"{section} is none of {', '.join(SECTIONS)}"
+            raise argparse.ArgumentTypeError(msg)
+    return chosen
+
+
+def _at_least_one(text: str) -> int:
+    if (number := int(text)) < 1:
+        msg = f"{number} is less than 1"
+        raise argparse.ArgumentTypeError(msg)
+    return number
+
+
+def _line(run: Run) -> str:
+    told = run.error or ", ".join(f"{name} {value:.4g}" for name, value in run.figures.items())
+    return f"{run.round} {run.lap}, {run.contestant}: {told} (load {run.load_1m})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""Our engine, in this very process: `python -m tests.bench.runners.ours OPTIONS`.
+
+Options: `package`, `slots`, `context`, `threads`, `kv_dtype`. Prompts are token ids, and answers do
+not stop early. Speed is that of the engine's steps: the daemon has a process of its own.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_agent import config
+from edge_agent.engine.answer import Prepared
+from edge_agent.engine.engine import Engine
+from edge_agent.messages import Sampling
+from edge_agent.modelstore.fit import packed_bytes
+from edge_agent.modelstore.manifest import read_manifest
+from tests.bench.runners.loop import serve
+from tests.bench.runners.procfs import memory_mb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tests.bench.runners.task import Figures, Task
+
+# The first steps pay for buffers that all others reuse.
+_WARM_UP_TOKENS = 16
+
+
+class Ours:
+    """A loaded package."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        began_s = time.perf_counter()
+        package = Path(options["package"])
+        self._engine = Engine(
+            package,
+            slots=options["slots"],
+            context=options["context"],
+            chunk_tokens=config.Engine().chunk_tokens,
+            threads=options["threads"],
+            queue_requests=options["slots"],
+            kv_dtype=options["kv_dtype"],
+        )
+        self._loaded = memory_mb()
+        manifest = read_manifest(package)
+        self._bytes_per_token = packed_bytes(manifest.shape, manifest.quantization)
+        self._seeds = 0
+        self.facts = {
+            "package": manifest.name,
+            "kv_dtype": options["kv_dtype"],
+            "load_s": round(time.perf_counter() - began_s, 2),
+        }
+        self._is_warm = False
+
+    def run(self, task: Task) -> Figures:
+        """Do `task` once."""
+        if not self._is_warm and task.kind != "memory":
+            self._read(task.prompt(self._seed(), _WARM_UP_TOKENS))
+            self._is_warm = True
+        kinds = {
+            "prefill": self._prefill,
+            "decode": self._decode,
+            "streams": self._streams,
+            "ttft": self._ttft,
+            "memory": self._memory,
+        }
+        return kinds[task.kind](task)
+
+    def _prefill(self, task: Task) -> Figures:
+        seconds = [self._read(task.prompt(self._seed(), task.tokens)) for _ in range(task.reps)]
+        return {"tok_s": task.tokens / statistics.median(seconds)}
+
+    def _decode(self, task: Task) -> Figures:
+        """Time answers after the one prompt, which is kept from the first of them on."""
+        speeds = []
+        for _ in range(task.reps):
+            self._submit("decode", task.prompt(0, task.tokens), 1 + task.new_tokens)
+            self._until_read()
+            began_s = time.perf_counter()
+            self._drain()
+            speeds.append(task.new_tokens / (time.perf_counter() - began_s))
+        speed = statistics.median(speeds)
+        return {"tok_s": speed, "read_gb_s": speed * self._bytes_per_token / 1e9}
+
+    def _streams(self, task: Task) -> Figures:
+        """Time steps of all answers at once; while later prompts are read, the first go on."""
+        spare = task.streams * task.tokens
+        names = [f"stream-{i}" for i in range(task.streams)]
+        for name in names:
+            prompt = task.prompt(self._seed(), task.tokens)
+            self._submit(name, prompt, 1 + task.new_tokens + spare)
+        self._until_read()
+        began_s = time.perf_counter()
+        for _ in range(task.new_tokens):
+            self._engine.step()
+        elapsed_s = time.perf_counter() - began_s
+        for name in names:
+            self._engine.cancel(name)
+        self._drain()
+        return {"tok_s": task.streams * task.new_tokens / elapsed_s}
+
+    def _ttft(self, task: Task) -> Figures:
+        """Read a system prompt with a question, then with another question."""
+        system = task.prompt(self._seed(), task.tokens)
+        cold_s = self._read([*system, *task.prompt(self._seed(), task.tail)])
+        warm_s = self._read([*system, *task.prompt(self._seed(), task.tail)])
+        return {"cold_s": cold_s, "warm_s": warm_s}
+
+    def _memory(self, task: Task) -> Figures:
+        self._read(task.prompt(self._seed(), task.tokens))
+        loaded = {f"loaded_{name}": value for name, value in self._loaded.items()}
+        return loaded | {f"read_{name}": value for name, value in memory_mb().items()}
+
+    def _seed(self) -> int:
+        self._seeds += 1
+        return self._seeds
+
+    def _read(self, prompt: Sequence[int]) -> float:
+        """Return the seconds from a prompt's arrival to its first token."""
+        began_s = time.perf_counter()
+        self._submit("read", prompt, 1)
+        self._drain()
+        return time.perf_counter() - began_s
+
+    def _submit(self, name: str, prompt: Sequence[int], max_tokens: int) -> None:
+        self._engine.submit(
+            Prepared(
+                id=name,
+                prompt=prompt,
+                max_tokens=max_tokens,
+                stop=(),
+                stop_ids=(),
+                sampling=Sampling(temperature=0),
+            )
+        )
+
+    def _until_read(self) -> None:
+        while self._engine.waiting or self._engine.prefilling:
+            self._engine.step()
+
+    def _drain(self) -> None:
+        while self._engine.busy:
+            self._engine.step()
+
+
+@contextmanager
+def make(options: dict[str, Any]) -> Iterator[Ours]:
+    """Load the package; the end of the process gives it back."""
+    yield Ours(options)
+
+
+if __name__ == "__main__":
+    serve(make)
