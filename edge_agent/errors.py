@@ -30,6 +30,7 @@ EdgeError
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 
@@ -126,7 +127,8 @@ class _ComeBack(EdgeError):
     retryable = True
 
     def __init__(self, reason: str, retry_after_s: float) -> None:
-        super().__init__(f"{reason}; retry in {retry_after_s:.0f} s")
+        # Never sooner than `Retry-After` says, which knows whole seconds only.
+        super().__init__(f"{reason}; retry in {math.ceil(retry_after_s)} s")
         self.retry_after_s = retry_after_s
 
 

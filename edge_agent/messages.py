@@ -239,7 +239,8 @@ class Failed(Struct, frozen=True, kw_only=True, tag="failed"):
     """There will be no (further) answer. Before `Accepted` this is a refusal.
 
     `code` is one of the stable codes of `edge_agent.errors`; `retryable` says whether the same
-    request may succeed later, `retry_after_s` when.
+    request may succeed later, `retry_after_s` when. `reason` is a short stable word for why nobody
+    was asked, as in `Accepted`; empty where somebody was, or where the request itself is wrong.
     """
 
     code: str
@@ -247,6 +248,7 @@ class Failed(Struct, frozen=True, kw_only=True, tag="failed"):
     retryable: bool
     retry_after_s: float | None = None
     param: str | None = None
+    reason: str = ""
 
     @classmethod
     def of(cls, error: EdgeError) -> Failed:

@@ -121,7 +121,7 @@ class Parts:
             jobs_open=self.jobs.open,
             durability=self.jobs.durability,
             mqtt=self.mqtt.state,
-            answers=() if is_draining else answers(load.house, peers, self._rules),
+            answers=() if is_draining else answers(load, peers, self._rules),
             obstacles=obstacles(load, self._rules),
             memory=self.watch.as_health(),
             peers=peers_health(peers),

@@ -209,6 +209,8 @@ def error(request_id: str, *, seq: int, attempt: int, failed: Failed) -> bytes:
         message["retry_after_ms"] = round(failed.retry_after_s * 1000)
     if failed.param is not None:
         message["param"] = failed.param
+    if failed.reason:
+        message["reason"] = failed.reason
     return _encode(message)
 
 

@@ -89,7 +89,9 @@ class Health(Struct, frozen=True, kw_only=True):
     mqtt: str
     """`off`, `connected` or `disconnected`."""
     answers: tuple[str, ...] = ()
-    """Who can answer a request of the default policy, perhaps after a load: `local`, peers."""
+    """Who can answer a request of the default policy, perhaps after a load: `local`, peers; the
+    first is asked first.
+    """
     obstacles: tuple[str, ...] = ()
     """Why the model here would not begin with a request that comes now; empty if it would."""
     memory: MemoryHealth | None = None

@@ -42,7 +42,7 @@ class Metrics:
         self._model = model
         self._served = Counter(
             "edge_agent_requests",
-            "Requests that are over, by who answered, why that one, and how it ended.",
+            "Requests that are over, by who answered, why that one (or nobody), and how it ended.",
             ("served_by", "reason", "outcome"),
             registry=self._registry,
         )

@@ -13,7 +13,7 @@ class Story(Struct, frozen=True, kw_only=True):
     served_by: str | None
     """"local" or a peer's name; None if nobody answered."""
     reason: str
-    """Why it was served by that one."""
+    """Why it was served by that one, or by nobody; empty where the request itself was wrong."""
     outcome: str
     """A finish reason, the code of an error, or `left`: its reader went away."""
     prompt_tokens: int

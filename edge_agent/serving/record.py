@@ -51,6 +51,7 @@ class Record:
                 self._new_tokens = event.usage.completion_tokens
             case Failed():
                 self._outcome = event.code
+                self._why = event.reason or self._why
 
     def story(self, *, now_s: float) -> Story:
         """Return what happened, as of `now_s`."""

@@ -247,16 +247,16 @@ class Router:
         return self._peers.usable(request)
 
     def _refused(self, visit: Visit, reason: Reason, load: Load, need: Need) -> Failed:
-        """Return the last word of `visit`, which goes nowhere."""
+        """Return the last word of `visit`, which goes nowhere for `reason`."""
         if reason is Reason.NO_LOCAL_MODEL:
             # What nobody can do, now or later, is the request's matter and not the moment's.
             said = visit.failed_there
             if said is not None and not said.retryable:
                 return said
             if said is None and (never := self._peers.refusal(visit.request)) is not None:
-                return Failed.of(never)
+                return replace(Failed.of(never), reason=reason.value)
         error = refusal(reason, load, need, self._rules)
-        return Failed.of(self._with_peers(error, visit, reason))
+        return replace(Failed.of(self._with_peers(error, visit, reason)), reason=reason.value)
 
     def _with_peers(self, error: EdgeError, visit: Visit, reason: Reason) -> EdgeError:
         """Return `error`, or what is true where peers were there to help and cannot."""

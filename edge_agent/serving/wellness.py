@@ -14,32 +14,35 @@ from edge_agent.serving.peers.door import may_go
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from edge_agent.serving.admission import House, Load, Rules
+    from edge_agent.serving.admission import Load, Rules
     from edge_agent.serving.peers.peer import PeerState
 
 # A free slot, and a load that the request itself brings about.
 _NO_OBSTACLES = {Reason.LOCAL, Reason.UNLOADED}
 
 
-def answers(house: House, peers: Sequence[PeerState], rules: Rules) -> tuple[str, ...]:
-    """Return who can answer a request of the default policy, perhaps after a load."""
+def answers(load: Load, peers: Sequence[PeerState], rules: Rules) -> tuple[str, ...]:
+    """Return who can answer a request of the default policy, perhaps after a load.
+
+    The first is asked first, as far as that does not depend on the request.
+    """
+    house = load.house
     is_here = house.state.can_answer and house.level is not Level.CRITICAL
     here = (LOCAL,) if is_here else ()
     if rules.fallback == "never" or rules.policy is Policy.LOCAL:
         return here
-    return here + tuple(
+    there = tuple(
         peer.name
         for peer in peers
-        if may_go(rules.policy, peer.zone) and peer.breaker is not Standing.OPEN
+        if may_go(rules.policy, peer.zone) and peer.is_well and peer.breaker is not Standing.OPEN
     )
+    decision = place(load, _small(rules.policy, num_peers=len(there)), rules)
+    return there + here if decision.place is Place.PEER else here + there
 
 
 def obstacles(load: Load, rules: Rules) -> tuple[str, ...]:
     """Return why the model here would not begin with a small request that comes now; () if so."""
-    need = Need(
-        prompt_bytes=0, least_tokens=0, likely_tokens=0, needed_bytes=None, policy=Policy.LOCAL
-    )
-    decision = place(load, need, rules)
+    decision = place(load, _small(Policy.LOCAL), rules)
     is_in_line = decision.place is Place.WAIT and decision.reason is Reason.QUEUE
     if is_in_line or decision.reason in _NO_OBSTACLES:
         return ()
@@ -61,6 +64,18 @@ def peers_health(peers: Iterable[PeerState]) -> tuple[PeerHealth, ...]:
             open_requests=peer.open_requests,
         )
         for peer in peers
+    )
+
+
+def _small(policy: Policy, *, num_peers: int = 0) -> Need:
+    """Return what a request asks for that is no burden to anybody."""
+    return Need(
+        prompt_bytes=0,
+        least_tokens=0,
+        likely_tokens=0,
+        needed_bytes=None,
+        policy=policy,
+        num_peers=num_peers,
     )
 
 

@@ -246,10 +246,15 @@ def test_an_error_says_whether_and_when_a_retry_can_help() -> None:
         "seq": 0,
         "attempt": 1,
         "code": "overloaded",
-        "message": "full; retry in 2 s",
+        "message": "full; retry in 3 s",
         "retryable": True,
         "retry_after_ms": 2500,
     }
+
+
+def test_a_refusal_says_why_nobody_took_the_request() -> None:
+    failed = replace(Failed.of(Overloaded("full", 2.5)), reason="queue")
+    assert json.loads(envelope.error("a", seq=0, attempt=1, failed=failed))["reason"] == "queue"
 
 
 def test_an_error_names_the_field() -> None:

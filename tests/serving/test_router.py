@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edge_agent.messages import Delta
+from edge_agent.ops.health import State
 from tests.serving.house import (
     ACCEPTED,
+    CALM,
     DONE,
     HERE,
     RULES,
@@ -134,6 +136,7 @@ async def test_more_than_slots_and_queue_are_told_when_to_come_back() -> None:
     refused = await events_of(door, request(request_id="r3"))
     assert codes(refused) == ["overloaded"]
     assert getattr(refused[0], "retry_after_s", None) == 1.0
+    assert getattr(refused[0], "reason", None) == "queue"
 
     await inside[0].aclose()
     async with aclosing(door.stream(request(request_id="r4"))) as events:
@@ -191,7 +194,10 @@ async def test_the_line_names_a_reader_that_left_and_a_refusal(
     async with aclosing(router(ScriptedBackend(ACCEPTED, None)).stream(request())) as events:
         await anext(events)
     await events_of(router(ScriptedBackend()), request(model="other"))
+    failed = replace(CALM, state=State.FAILED, detail="no such model")
+    await Site(ScriptedBackend(), house=failed).ask()
     assert [record.getMessage().split(" prompt_tokens")[0] for record in caplog.records] == [
         "request done id=r by=local why=local reason=left",
         "request done id=r by=- why=- reason=model_not_found",
+        "request done id=r by=- why=no-local-model reason=loading",
     ]

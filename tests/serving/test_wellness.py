@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from edge_agent.guard.reading import Level
@@ -36,10 +37,10 @@ PEERS = (peer("attic"), peer("rack", "cloud"), peer("barn", breaker=Standing.OPE
 
 
 def test_who_answers_is_here_and_where_prompts_may_go() -> None:
-    assert answers(CALM, PEERS, RULES) == ("local", "attic")
-    assert answers(CALM, PEERS, replace(RULES, policy=Policy.ANY)) == ("local", "attic", "rack")
-    assert answers(CALM, PEERS, replace(RULES, policy=Policy.LOCAL)) == ("local",)
-    assert answers(CALM, PEERS, replace(RULES, fallback="never")) == ("local",)
+    assert answers(LOAD, PEERS, RULES) == ("local", "attic")
+    assert answers(LOAD, PEERS, replace(RULES, policy=Policy.ANY)) == ("local", "attic", "rack")
+    assert answers(LOAD, PEERS, replace(RULES, policy=Policy.LOCAL)) == ("local",)
+    assert answers(LOAD, PEERS, replace(RULES, fallback="never")) == ("local",)
 
 
 @pytest.mark.parametrize(
@@ -52,14 +53,27 @@ def test_who_answers_is_here_and_where_prompts_may_go() -> None:
     ],
 )
 def test_peers_answer_where_the_engine_cannot(house: House) -> None:
-    assert answers(house, PEERS, RULES) == ("attic",)
-    assert answers(house, (), RULES) == ()
+    assert answers(replace(LOAD, house=house), PEERS, RULES) == ("attic",)
+    assert answers(replace(LOAD, house=house), (), RULES) == ()
 
 
 def test_a_model_that_loads_on_demand_answers() -> None:
-    unloaded = replace(CALM, state=State.UNLOADED)
+    unloaded = replace(LOAD, house=replace(CALM, state=State.UNLOADED))
     assert answers(unloaded, (), RULES) == ("local",)
-    assert obstacles(replace(LOAD, house=unloaded), RULES) == ()
+    assert obstacles(unloaded, RULES) == ()
+
+
+def test_who_is_asked_first_comes_first() -> None:
+    unloaded = replace(LOAD, house=replace(CALM, state=State.UNLOADED))
+    assert answers(unloaded, PEERS, RULES) == ("attic", "local")
+    assert answers(LOAD, PEERS, replace(RULES, fallback="prefer-peer")) == ("attic", "local")
+
+
+def test_a_peer_that_probes_do_not_reach_answers_nobody() -> None:
+    away = msgspec.structs.replace(peer("attic"), is_well=False)
+    assert answers(LOAD, (away,), RULES) == ("local",)
+    relay = replace(LOAD, house=replace(CALM, state=State.RELAY))
+    assert answers(relay, (away,), RULES) == ()
 
 
 def test_a_line_is_no_obstacle_but_a_full_one_is() -> None:

@@ -42,6 +42,8 @@ class PeerState(Struct, frozen=True, kw_only=True):
     flavour: Flavour
     breaker: Standing
     running: int
+    is_well: bool = True
+    """As the last probe saw it; who was not probed yet may be."""
     problem: str | None = None
     context_tokens: int | None = None
     open_requests: int | None = None
@@ -97,6 +99,7 @@ class Peer:
             flavour=self._found.ability.flavour,
             breaker=self.standing,
             running=self.running,
+            is_well=self.is_well,
             problem=self._problem,
             context_tokens=self._found.ability.context_tokens,
             open_requests=self._found.open_requests,

@@ -61,9 +61,9 @@ def status_of(failed: Failed) -> int:
 
 
 def headers_of(failed: Failed) -> dict[str, str]:
-    """Return the headers that tell a client whether, when and how to come back."""
+    """Return the headers that tell a client why, and whether, when and how to come back."""
     status = status_of(failed)
-    headers: dict[str, str] = {}
+    headers = {"X-Edge-Reason": failed.reason} if failed.reason else {}
     if failed.retryable and failed.retry_after_s is not None:
         wait_s = min(max(math.ceil(failed.retry_after_s), 1), LONGEST_RETRY_AFTER_S)
         headers["Retry-After"] = str(wait_s)

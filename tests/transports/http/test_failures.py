@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from edge_agent.errors import (
     Conflict,
@@ -47,6 +48,11 @@ def test_a_client_learns_whether_and_when_to_come_back(
     failed = Failed.of(error)
     assert status_of(failed) == status
     assert headers_of(failed) == headers
+
+
+def test_a_refusal_says_why_nobody_took_the_request() -> None:
+    failed = replace(Failed.of(Overloaded("full", 3)), reason="queue")
+    assert headers_of(failed) == {"X-Edge-Reason": "queue", "Retry-After": "3"}
 
 
 def test_a_code_that_nobody_mapped_is_our_bug() -> None:
