@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -334,7 +335,8 @@ async def test_without_a_model_what_no_peer_can_do_is_refused_for_good() -> None
     beforehand = Site(
         ScriptedBackend(), ScriptedPeers(problem="attic is short", refusal=never), house=RELAY
     )
-    assert await beforehand.ask() == [Failed.of(never)]
+    refused = msgspec.structs.replace(Failed.of(never), reason="no-local-model")
+    assert await beforehand.ask() == [refused]
     assert beforehand.notes.refusals == ["no-local-model"]
     asked = Site(ScriptedBackend(), ScriptedPeers(LONG_THERE), house=RELAY)
     assert await asked.ask() == [LONG_THERE]
