@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     """float32 [vocab]; whoever gets it may write to it."""
 
 
+# Different tokens of most answers; for more the room is doubled, so that no step copies them all.
+_FIRST_ROOM = 1024
+
+
 class Adjustment(Protocol):
     """Changes the logits of one answer, step by step."""
 
@@ -99,12 +103,21 @@ class _Seen:
     def __init__(self, vocab: int, tokens: Sequence[int] = ()) -> None:
         self._counts = np.zeros(vocab, np.int32)
         np.add.at(self._counts, np.asarray(tokens, np.int64), 1)
-        self.ids = np.flatnonzero(self._counts)
+        first = np.flatnonzero(self._counts)
+        self._num_ids = len(first)
+        self._ids = np.resize(first, max(2 * len(first), _FIRST_ROOM))
 
     def add(self, token: int) -> None:
         if self._counts[token] == 0:
-            self.ids = np.append(self.ids, token)
+            if self._num_ids == len(self._ids):
+                self._ids = np.resize(self._ids, 2 * len(self._ids))
+            self._ids[self._num_ids] = token
+            self._num_ids += 1
         self._counts[token] += 1
+
+    @property
+    def ids(self) -> NDArray[np.intp]:
+        return self._ids[: self._num_ids]
 
     @property
     def counts(self) -> NDArray[np.int32]:

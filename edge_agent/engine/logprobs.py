@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edge_agent.engine.ranking import highest
 from edge_agent.messages import TokenLogprob
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 # What stands for "never", as with OpenAI and vLLM: JSON has no infinity.
 LEAST_LOGPROB = -9999.0
-# Maxima over so many columns cost one pass through memory, and leave few candidates to sort.
-_COLUMNS = 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,29 +72,14 @@ class Unsaid:
 
 def look(logits: Logits, token: int, asked: Asked) -> TokenLogprob:
     """Return the log-probability of `token` under softmax of `logits` float32 [vocab]."""
-    highest = logits.max()
+    top = logits.max()
     # Single precision for the powers is a tenth of the time; their sum is what needs more digits.
-    mass = np.exp(logits - highest).sum(dtype=np.float64)
-    log_mass = float(highest) + math.log(mass)
+    mass = np.exp(logits - top).sum(dtype=np.float64)
+    log_mass = float(top) + math.log(mass)
 
     def told(token: int, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
         text, data = asked.spell(token)
         logprob = max(float(logits[token]) - log_mass, LEAST_LOGPROB)
         return TokenLogprob(text=text, logprob=logprob, data=data, top=top)
 
-    return told(token, tuple(told(other) for other in likeliest(logits, asked.num_top)))
-
-
-def likeliest(logits: Logits, count: int) -> list[int]:
-    """Return the ids of the `count` highest of `logits`, highest first, ties by the lower id."""
-    if count == 0:
-        return []
-    ids = np.arange(len(logits))
-    rows = len(logits) // _COLUMNS
-    if rows > 1 and count <= _COLUMNS:
-        maxima = logits[: rows * _COLUMNS].reshape(rows, _COLUMNS).max(axis=0)
-        # As many columns reach this mark as tokens are wanted, so each of those does.
-        mark = np.partition(maxima, _COLUMNS - count)[_COLUMNS - count]
-        ids = np.flatnonzero(logits >= mark)
-    found: list[int] = ids[np.argsort(-logits[ids], kind="stable")[:count]].tolist()
-    return found
+    return told(token, tuple(told(int(other)) for other in highest(logits, asked.num_top)))

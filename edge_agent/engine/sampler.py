@@ -1,19 +1,21 @@
 """Chooses the next token from a row of logits. All options are settled before the decode loop.
 
 The order is vLLM's: adjustments, temperature, top-k, top-p, min-p, then a draw from what is left.
-The draw is Gumbel-max: every token of the vocabulary gets its own noise from the request's own
-Philox stream, and the highest sum wins. What runs beside a seeded request cannot change its noise,
-and the last digits of logits, which depend on how many rows a kernel computes, change the winner
-only where two sums nearly tie.
+The draw is Gumbel-max, of a block of tokens and then of a token in it: each gets its own noise from
+the request's own Philox stream, as much for every token, and the highest sum wins. What runs beside
+a seeded request cannot change its noise, and the last digits of logits, which depend on how many
+rows a kernel computes, change the winner only where two sums nearly tie.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge_agent.engine.adjustments import adjustments
+from edge_agent.engine.ranking import border, highest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,17 +26,14 @@ if TYPE_CHECKING:
     from edge_agent.messages import Sampling
 
     Pick = Callable[[Logits], int]
-    Candidates = tuple[NDArray[np.intp], NDArray[np.float64]]
-    """Token ids and their weights (not normalised), the heaviest first if sorted."""
-    Filter = Callable[[Candidates], Candidates]
+    Weights = NDArray[np.float32]
+    """float32 [vocab]: shares of the tokens in the draw, not normalised."""
+    Filter = Callable[[Weights], None]
 
-# How many of the heaviest tokens top-p looks at before it sorts more; one draw in a hundred needs
-# more than these at usual settings.
-_FIRST_LOOK = 256
 # Colder than this only the argmax keeps any weight, and the division would overflow (vLLM's mark).
 _GREEDY_BELOW = 1e-5
-# The least normal float64: a token lighter than this relative to the heaviest is never drawn.
-_WEIGHTLESS = 2.3e-308
+# Tokens to a block of the draw: about as much noise for the blocks of 200,064 tokens as within one.
+_BLOCK_TOKENS = 512
 
 
 class Picker:
@@ -68,21 +67,18 @@ def _make_pick(sampling: Sampling) -> Pick:
     temperature = 1.0 if sampling.temperature is None else sampling.temperature
     if temperature < _GREEDY_BELOW:
         return _greedy
-    select = _selector(sampling.top_k or 0, 1.0 if sampling.top_p is None else sampling.top_p)
-    # The heaviest token weighs 1; what weighs nothing cannot be drawn.
-    least = max(sampling.min_p or 0.0, _WEIGHTLESS)
+    filters = _filters(sampling)
+    inverse = np.float32(1 / temperature)
     rng = np.random.Generator(np.random.Philox(sampling.seed))
 
     def pick(logits: Logits) -> int:
-        # Weights relative to the heaviest token.
-        weights = np.exp((logits.astype(np.float64) - float(logits.max())) / temperature)
-        ids, weights = select(weights)
-        kept = weights >= least
-        ids, weights = ids[kept], weights[kept]
-        uniform = rng.random(len(logits))[ids]
-        # Uniform noise may be 0; its Gumbel value is then -inf, and so never the highest.
-        with np.errstate(divide="ignore"):
-            return int(ids[np.argmax(np.log(weights) - np.log(-np.log(uniform)))])
+        # Weights relative to the heaviest token, in place: the logits are not read again.
+        weights = np.subtract(logits, logits.max(), out=logits)
+        weights *= inverse
+        np.exp(weights, out=weights)
+        for keep in filters:
+            keep(weights)
+        return _draw(weights, rng)
 
     return pick
 
@@ -91,49 +87,49 @@ def _greedy(logits: Logits) -> int:
     return int(np.argmax(logits))
 
 
-def _selector(top_k: int, top_p: float) -> Callable[[NDArray[np.float64]], Candidates]:
-    """Return the function that keeps what top-k and then top-p allow."""
-
-    def everything(weights: NDArray[np.float64]) -> Candidates:
-        return np.arange(len(weights)), weights
-
-    def by_rank(weights: NDArray[np.float64]) -> Candidates:
-        return heaviest(weights, top_k)
-
-    def by_mass(weights: NDArray[np.float64]) -> Candidates:
-        if top_k:
-            ids, ranked = heaviest(weights, top_k)
-            total = float(ranked.sum())
-        else:
-            ids, ranked, total = _until_mass(weights, top_p)
-        keep = int(np.searchsorted(np.cumsum(ranked), top_p * total)) + 1
-        return ids[:keep], ranked[:keep]
-
-    if top_p < 1:
-        return by_mass
-    return by_rank if top_k else everything
+def _filters(sampling: Sampling) -> list[Filter]:
+    """Return what takes all weight from tokens that may not be drawn, in order."""
+    filters: list[Filter] = []
+    if sampling.top_k:
+        filters.append(partial(_keep_highest, count=sampling.top_k))
+    if sampling.top_p is not None and sampling.top_p < 1:
+        filters.append(partial(_keep_mass, share=sampling.top_p))
+    if sampling.min_p:
+        # Relative to the heaviest token, which weighs 1.
+        filters.append(partial(_keep_heavy, least=np.float32(sampling.min_p)))
+    return filters
 
 
-def heaviest(weights: NDArray[np.float64], count: int) -> Candidates:
-    """Return ids and weights of the `count` heaviest, heaviest first, ties by the lower id."""
-    count = min(count, len(weights))
-    if count < len(weights):
-        border = np.partition(weights, len(weights) - count)[len(weights) - count]
-        ids = np.flatnonzero(weights >= border)
-    else:
-        ids = np.arange(len(weights))
-    ids = ids[np.argsort(-weights[ids], kind="stable")][:count]
-    return ids, weights[ids]
+def _keep_highest(weights: Weights, *, count: int) -> None:
+    ids = highest(weights, count)
+    kept = weights[ids]
+    weights.fill(0)
+    weights[ids] = kept
 
 
-def _until_mass(
-    weights: NDArray[np.float64], top_p: float
-) -> tuple[NDArray[np.intp], NDArray[np.float64], float]:
-    """Return at least the heaviest tokens that together hold `top_p` of the mass, and the mass."""
-    total = float(weights.sum())
-    count = _FIRST_LOOK
-    while True:
-        ids, ranked = heaviest(weights, count)
-        if len(ids) == len(weights) or float(ranked.sum()) >= top_p * total:
-            return ids, ranked, total
-        count *= 8
+def _keep_mass(weights: Weights, *, share: float) -> None:
+    lightest, num_lightest = border(weights, share)
+    # Of those that weigh the same, the lower ids are kept.
+    weights[np.flatnonzero(weights == lightest)[num_lightest:]] = 0
+    _keep_heavy(weights, least=lightest)
+
+
+def _keep_heavy(weights: Weights, *, least: np.float32) -> None:
+    weights *= weights >= least
+
+
+def _draw(weights: Weights, rng: np.random.Generator) -> int:
+    """Draw a token by its weight: first a block of tokens by its sum, then a token of the block.
+
+    Exact, since a token's share is that of its block times its own within it, and both draws are
+    Gumbel-max (Gumbel 1954): the highest of logarithms plus noise.
+    """
+    starts = np.arange(0, len(weights), _BLOCK_TOKENS)
+    uniform = rng.random(len(starts) + _BLOCK_TOKENS)
+    # Nothing has a logarithm of -inf, and is never the highest; nor is noise of 0.
+    with np.errstate(divide="ignore"):
+        noise = -np.log(-np.log(uniform))
+        sums = np.log(np.add.reduceat(weights, starts), dtype=np.float64)
+        start = int(starts[np.argmax(sums + noise[: len(starts)])])
+        block = np.log(weights[start : start + _BLOCK_TOKENS], dtype=np.float64)
+    return start + int(np.argmax(block + noise[len(starts) : len(starts) + len(block)]))

@@ -47,3 +47,11 @@ def test_penalties_see_the_logits_with_their_bias() -> None:
     picker = Picker(sampling, prompt=(0,), vocab=4, bias={0: -3.5, 1: -9, 2: -2.5, 3: -9})
 
     assert picked(1, picker) == [2]
+
+
+def test_more_tokens_than_expected_are_all_remembered() -> None:
+    sampling = Sampling(temperature=0, presence_penalty=1.0)
+    flat = np.linspace(1, 0, 5000, dtype=np.float32)
+    picker = Picker(sampling, prompt=(), vocab=len(flat))
+
+    assert [picker.pick(flat.copy()) for _ in range(3000)] == list(range(3000))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edge_agent.engine.sampler import Picker, heaviest
+from edge_agent.engine.sampler import Picker
 from edge_agent.messages import Sampling
 
 LOGITS = np.log(np.array([0.1, 0.4, 0.05, 0.3, 0.15], np.float32))
@@ -38,6 +38,17 @@ def test_draws_follow_the_softmax() -> None:
     expected = np.exp(LOGITS.astype(np.float64)) * 20_000
     # Chi-square with 4 degrees of freedom: 23.5 is passed once in 10,000 seeds; ours is fixed.
     assert float(((np.array(counts) - expected) ** 2 / expected).sum()) < 23.5
+
+
+def test_draws_from_many_blocks_follow_the_softmax() -> None:
+    # Four groups of weights 1 to 4, spread over 2,000 tokens: every block has some of each.
+    logits = np.log(np.arange(2000, dtype=np.float32) % 4 + 1)
+    counts = np.array(drawn(20_000, logits)).reshape(-1, 4)
+
+    groups, halves = counts.sum(axis=0), counts.reshape(2, -1).sum(axis=1)
+    # Chi-square with 3 degrees of freedom, and with 1: passed once in 10,000 seeds; ours is fixed.
+    assert float(((groups - np.arange(1, 5) * 2000) ** 2 / (np.arange(1, 5) * 2000)).sum()) < 21.1
+    assert float(((halves - 10_000) ** 2 / 10_000).sum()) < 15.2
 
 
 def test_temperature_divides_the_logits() -> None:
@@ -120,18 +131,6 @@ def test_additive_penalties_leave_the_prompt_alone() -> None:
     one = picker(prompt=(0, 0, 0), temperature=0, frequency_penalty=2.0, presence_penalty=2.0)
 
     assert one.pick(np.array([1, 0.5, 0, 0, 0], np.float32)) == 0
-
-
-@given(
-    hnp.arrays(np.float64, st.integers(1, 400), elements=st.sampled_from([0.0, 0.1, 0.5, 1.0])),
-    st.integers(1, 500),
-)
-def test_heaviest_is_the_beginning_of_a_stable_sort(weights: np.ndarray, count: int) -> None:
-    ids, values = heaviest(weights, count)
-
-    expected = np.argsort(-weights, kind="stable")[:count]
-    assert ids.tolist() == expected.tolist()
-    assert values.tolist() == weights[expected].tolist()
 
 
 @pytest.mark.parametrize("options", [{"top_p": 0.9}, {"top_k": 40}, {"min_p": 0.05}, {}])
