@@ -36,7 +36,7 @@ def body(
         "stream": True,
         "stream_options": {"include_usage": True},
         **_sampling(request, flavour),
-        **_tools(request),
+        **_tools(request, flavour),
     }
     if request.max_tokens is not None:
         # The newer max_completion_tokens is not read by every server; the older one is.
@@ -83,11 +83,15 @@ def _sampling(request: Request, flavour: Flavour) -> dict[str, Any]:
     return {name: value for name, value in tree.items() if value is not None}
 
 
-def _tools(request: Request) -> dict[str, Any]:
+def _tools(request: Request, flavour: Flavour) -> dict[str, Any]:
     if not request.tools:
         return {}
+    # vLLM holds the arguments of a call to their schema only where the tool is strict, and what
+    # small models write when they have to call something is often not even an object.
+    is_forced = request.tool_choice not in {ToolMode.AUTO, ToolMode.NONE}
+    write = _strict_body if is_forced and flavour is Flavour.VLLM else tool_body
     tree: dict[str, Any] = {
-        "tools": [tool_body(tool) for tool in request.tools],
+        "tools": [write(tool) for tool in request.tools],
         "tool_choice": _choice(request),
     }
     if not request.parallel_tool_calls:
@@ -101,6 +105,15 @@ def _choice(request: Request) -> str | dict[str, Any]:
             return {"type": "function", "function": {"name": name}}
         case ToolMode() as mode:
             return mode.value
+
+
+def _strict_body(tool: Tool) -> dict[str, Any]:
+    tree = tool_body(tool)
+    function = tree["function"]
+    function["strict"] = True
+    # To an empty schema any value is good.
+    function["parameters"] = {"type": "object", **tool.parameters}
+    return tree
 
 
 def tool_body(tool: Tool) -> dict[str, Any]:

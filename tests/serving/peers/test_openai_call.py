@@ -126,3 +126,18 @@ def test_tool_choice(choice: Any, told: Any) -> None:
 def test_a_deadline_is_told_to_gateways_only() -> None:
     assert "deadline_s" not in body(request(), model="m", flavour=Flavour.VLLM, left_s=3.0)
     assert body(request(), model="m", flavour=Flavour.EDGE_AGENT, left_s=3.0)["deadline_s"] == 3.0
+
+
+@pytest.mark.parametrize("flavour", Flavour)
+@pytest.mark.parametrize("choice", [*ToolMode, NamedTool("light")])
+def test_vllm_is_told_to_keep_to_the_schema_of_a_call_it_has_to_make(
+    flavour: Flavour, choice: Any
+) -> None:
+    asked = request(tools=(LIGHT, Tool(name="blind")), tool_choice=choice)
+    light, blind = (tool["function"] for tool in body(asked, model="m", flavour=flavour)["tools"])
+    is_strict = flavour is Flavour.VLLM and choice not in {ToolMode.AUTO, ToolMode.NONE}
+    assert (light.get("strict"), blind.get("strict")) == (
+        (True, True) if is_strict else (None,) * 2
+    )
+    assert light["parameters"] == LIGHT.parameters
+    assert blind["parameters"] == ({"type": "object"} if is_strict else {})
