@@ -16,6 +16,7 @@ import msgspec
 from edge_agent.daemon.herald import Herald
 from edge_agent.daemon.stopping import NUM_STAGES, STAGE_LIMIT_S, stage, stop_signals
 from edge_agent.ops.health import Served, State
+from edge_agent.ops.heap import keep_large_blocks_apart
 from edge_agent.ops.instance import only_instance
 from edge_agent.ops.systemd import notify, watchdog_interval_s
 
@@ -42,6 +43,7 @@ class Daemon:
             ConfigError: it cannot start as configured.
         """
         parts = self._parts
+        keep_large_blocks_apart()
         with only_instance(parts.home):
             stopping = stop_signals()
             parts.standing.listen(Herald(observer).change)
