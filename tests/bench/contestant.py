@@ -25,7 +25,7 @@ class Contestant:
     options_json: str
     """What the runner is started with."""
     memory_bytes: int
-    """About what it takes while loaded, its mapped files included."""
+    """About what it keeps of its own while loaded; not the files that it maps."""
 
     @classmethod
     def of(

@@ -15,11 +15,16 @@ from tests.bench.contestant import Contestant
 from tests.bench.packages import daemon_home
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 PEERS_HOME = "~/.cache/edge-agent-peers"
 # What each library and its buffers take beside weights and caches.
 _PROGRAM_BYTES = 300_000_000
+# What a peer holds on its heap of a model file of size 1, as its kernels want it.
+_LLAMA_REPACKED, _GENAI_REPACKED = 1.2, 1.5
+# K and V of Phi-4-mini's 32 layers with 8 heads of 128; SmolLM2 has a third of it.
+_KV_NUMBERS_PER_TOKEN = 2 * 32 * 8 * 128
+_KV_BYTES = {"fp32": 4, "fp16": 2, "int8": 1, "f16": 2, "q8_0": 34 / 32}
 # vLLM with the 2 GB of cache that it is given, on top of the weights.
 _VLLM_BYTES = 4_500_000_000
 _VLLM_CACHE_GB = "2"
@@ -103,8 +108,8 @@ class Field:
                 name,
                 "llama",
                 python=sys.executable,
-                # Mapped as it is, and most of it once more as its kernels want it.
-                memory_bytes=2 * model.stat().st_size + _PROGRAM_BYTES,
+                memory_bytes=int(_LLAMA_REPACKED * model.stat().st_size)
+                + _cache_bytes(slots * context, kv_dtype),
                 server=str(server),
                 model=str(model),
                 context=context,
@@ -128,7 +133,8 @@ class Field:
                 name,
                 "genai",
                 python=str(python),
-                memory_bytes=2 * _file_bytes(model) + _PROGRAM_BYTES,
+                memory_bytes=int(_GENAI_REPACKED * _file_bytes(model))
+                + _cache_bytes(context, "fp32"),
                 model=str(model),
                 context=context,
                 threads=self._threads,
@@ -147,9 +153,18 @@ class Field:
             "EDGE_AGENT_ENGINE__THREADS": str(self._threads),
         }
         command = [sys.executable, "-m", "edge_agent", "serve"]
-        return self._served(
-            name, command, environ, package, _file_bytes(self._small(package)) + _PROGRAM_BYTES
-        )
+        return [
+            Contestant.of(
+                name,
+                "openai",
+                python=sys.executable,
+                memory_bytes=2 * _PROGRAM_BYTES,  # two processes
+                command=command,
+                environ=environ,
+                model=package,
+                about="/v1/models",
+            )
+        ]
 
     def vllm(self, *, slots: int) -> list[Contestant]:
         """Return vLLM's server with SmolLM2 in bfloat16, as it is on a processor by default."""
@@ -166,7 +181,18 @@ class Field:
             "HF_HUB_OFFLINE": "1",
             "TRANSFORMERS_OFFLINE": "1",
         }
-        return self._served(names.VLLM, command, environ, "smollm2", _VLLM_BYTES)
+        return [
+            Contestant.of(
+                names.VLLM,
+                "openai",
+                python=sys.executable,
+                memory_bytes=_VLLM_BYTES,
+                command=command,
+                environ=environ,
+                model="smollm2",
+                about="/version",
+            )
+        ]
 
     def perplexity(self, name: str, *, kv_dtype: str) -> list[Contestant]:
         """Return a reader of text with the small package as it is shipped."""
@@ -178,7 +204,7 @@ class Field:
                 name,
                 "perplexity",
                 python=sys.executable,
-                memory_bytes=_file_bytes(package) + _PROGRAM_BYTES,
+                memory_bytes=_PROGRAM_BYTES,
                 package=str(package),
                 kv_dtype=kv_dtype,
                 threads=self._threads,
@@ -207,32 +233,13 @@ class Field:
                 name,
                 "ours",
                 python=sys.executable,
-                memory_bytes=_file_bytes(package) + _PROGRAM_BYTES,
+                # Its weights are mapped, and shared by all processes that map them.
+                memory_bytes=_cache_bytes(slots * context, kv_dtype),
                 package=str(package),
                 context=context,
                 slots=slots,
                 threads=self._threads,
                 kv_dtype=kv_dtype,
-            )
-        ]
-
-    def _served(
-        self,
-        name: str,
-        command: Sequence[str],
-        environ: Mapping[str, str],
-        model: str,
-        memory_bytes: int,
-    ) -> list[Contestant]:
-        return [
-            Contestant.of(
-                name,
-                "openai",
-                python=sys.executable,
-                memory_bytes=memory_bytes,
-                command=list(command),
-                environ=dict(environ),
-                model=model,
             )
         ]
 
@@ -245,6 +252,11 @@ class Field:
                 self._absent[name] = f": there is no {path}"
                 return False
         return True
+
+
+def _cache_bytes(tokens: int, kv_dtype: str) -> int:
+    """Return what a process with a full cache of so many tokens holds, beside its weights."""
+    return int(tokens * _KV_NUMBERS_PER_TOKEN * _KV_BYTES[kv_dtype]) + _PROGRAM_BYTES
 
 
 def _file_bytes(directory: Path) -> int:

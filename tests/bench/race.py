@@ -1,6 +1,6 @@
 """Our engine beside llama.cpp, onnxruntime-genai and vLLM, A B A B on one machine.
 
-    python -m tests.bench.race [--track quick|full|long] [--only prefill,decode,…] [--rounds 3]
+    python -m tests.bench.race [--track try|quick|full|long] [--only prefill,decode,…] [--rounds 3]
 
 It prints medians, spreads, ratios and what became of each target, and writes `race.json` (every
 single figure), `race.png` and the logs of the runners into `--out`. Nothing else should be running:
@@ -34,7 +34,7 @@ from tests.bench.track import COURSES, SECTIONS, heats
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-# What is left to the page cache, where our weights are, and to the rest of the machine.
+# The rest is left to the page cache, where our weights are.
 _ROOM_SHARE = 0.7
 
 

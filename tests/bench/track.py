@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # One size for all shorter prompts, so that they share a process.
 _SHORT_CONTEXT = 2560
 _ROOM_TOKENS = 512
-# Where a cache of floats would be larger than the weights twice.
+# From there on a cache of fp32 would be larger than the weights twice, and a round takes an hour.
 _LARGE_TOKENS = 16_384
 _MEMORY_CONTEXT = 1024
 _QUESTION_TOKENS = 32
@@ -49,6 +49,19 @@ class Course:
 
 
 COURSES = {
+    # Whether everybody runs at all; its speeds mean nothing.
+    "try": Course(
+        prompts=(32,),
+        depths=(32, 64),
+        new_tokens=4,
+        streams=(1, 2),
+        stream_tokens=32,
+        system_tokens=64,
+        memory_tokens=32,
+        long_memory_tokens=64,
+        small_new_tokens=8,
+        perplexity_tokens=1024,
+    ),
     "quick": Course(has_all_peers=False, streams=(1, 4), perplexity_tokens=4096),
     "full": Course(prompts=(128, 512, 2048, 4096), depths=(128, 2048, 4096)),
     "long": Course(
@@ -92,7 +105,8 @@ def _context(tokens: int) -> int:
 def _prefill(course: Course, field: Field) -> Iterator[Heat]:
     for tokens in course.prompts:
         context = _context(tokens)
-        kv_dtype = "fp16" if tokens > _LARGE_TOKENS else "fp32"
+        is_large = tokens >= _LARGE_TOKENS
+        kv_dtype = "fp16" if is_large else "fp32"
         peers = [field.llama(names.LLAMA_Q4_0, context=context)]
         peers.append(field.genai(names.GENAI_128, context=context))
         if course.has_all_peers and tokens <= max(COURSES["quick"].prompts):
@@ -101,7 +115,8 @@ def _prefill(course: Course, field: Field) -> Iterator[Heat]:
         # About 512 tokens a turn at least: what takes two seconds is repeated.
         task = Task(kind="prefill", tokens=tokens, reps=max(1, 512 // tokens))
         ours = field.ours(context=context, kv_dtype=kv_dtype)
-        yield _heat(_lap(names.prefill(tokens), task, ours, *peers))
+        lap = _lap(names.prefill(tokens), task, ours, *peers)
+        yield _heat(lap, most_rounds=1 if is_large else None)
 
 
 def _decode(course: Course, field: Field) -> Iterator[Heat]:

@@ -141,7 +141,11 @@ def make(options: dict[str, Any]) -> Iterator[LlamaCpp]:
     """Run the server until the end."""
     began_s, port = time.perf_counter(), free_port()
     with served(command(options, port), {}, port) as server:
-        facts = {"load_s": round(time.perf_counter() - began_s, 2), "kv_dtype": options["kv_dtype"]}
+        facts = {
+            "load_s": round(time.perf_counter() - began_s, 2),
+            "kv_dtype": options["kv_dtype"],
+            "build": server.get("/props").get("build_info"),
+        }
         yield LlamaCpp(server, facts)
 
 

@@ -1,7 +1,8 @@
 """A server of OpenAI's protocol, ours or vLLM: `python -m tests.bench.runners.openai OPTIONS`.
 
-Options: `command` (with `{port}` in it), `environ` (likewise), `model`. Only streams are timed,
-where they arrive: what the server does beside computing is in the figure.
+Options: `command` (with `{port}` in it), `environ` (likewise), `model`, and `about`, the path at
+which the server tells its version. Only streams are timed, where they arrive: what the server does
+beside computing is in the figure.
 """
 
 from __future__ import annotations
@@ -87,7 +88,8 @@ def make(options: dict[str, Any]) -> Iterator[OpenAi]:
     command = [part.replace("{port}", str(port)) for part in options["command"]]
     environ = {name: text.replace("{port}", str(port)) for name, text in options["environ"].items()}
     with served(command, environ, port) as server:
-        facts = {"load_s": round(time.perf_counter() - began_s, 2)}
+        load_s = round(time.perf_counter() - began_s, 2)
+        facts = {"load_s": load_s, "about": server.get(options["about"])}
         yield OpenAi(server, options["model"], facts)
 
 

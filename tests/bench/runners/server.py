@@ -39,6 +39,12 @@ class Server:
             told: dict[str, Any] = json.load(answer)
             return told
 
+    def get(self, path: str) -> dict[str, Any]:
+        """Return what the server tells at `path`."""
+        with self._open(path, None) as answer:
+            told: dict[str, Any] = json.load(answer)
+            return told
+
     def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[tuple[float, dict[str, Any]]]:
         """Yield when each event of a streamed answer came, in seconds, and what it says."""
         with self._open(path, {**body, "stream": True}) as answer:
@@ -54,8 +60,8 @@ class Server:
         family += family[0].children(recursive=True)
         return max(family, key=lambda each: each.memory_info().rss).pid
 
-    def _open(self, path: str, body: Mapping[str, Any]) -> Any:
-        data = json.dumps(body).encode()
+    def _open(self, path: str, body: Mapping[str, Any] | None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.url}{path}", data, headers)  # noqa: S310  # loopback
         try:
