@@ -112,8 +112,8 @@ def _prefill(course: Course, field: Field) -> Iterator[Heat]:
         if course.has_all_peers and tokens <= max(COURSES["quick"].prompts):
             peers.append(field.llama(names.LLAMA_Q4_0_PURE, context=context))
             peers.append(field.genai(names.GENAI_32, context=context))
-        # About 512 tokens a turn at least: what takes two seconds is repeated.
-        task = Task(kind="prefill", tokens=tokens, reps=max(1, 512 // tokens))
+        # About 512 tokens a turn: what takes two seconds only is repeated.
+        task = Task(kind="prefill", tokens=tokens, reps=max(1, min(4, 512 // tokens)))
         ours = field.ours(context=context, kv_dtype=kv_dtype)
         lap = _lap(names.prefill(tokens), task, ours, *peers)
         yield _heat(lap, most_rounds=1 if is_large else None)
