@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,19 +35,21 @@ class Batch:
     slots: range
     """From the first slot that has a row to the last."""
     num_logits: int
-    feeds: dict[str, NDArray[np.int64] | NDArray[np.int32]]
+    feeds: dict[str, NDArray[Any]]
     """Graph inputs by name: input_ids [T], pad_idx [B, S], unpad_idx [T], seqlens_k [B],
     query_seqlens [B], position_ids [B, S], logit_idx [R]."""
 
 
-def pack(rows: Sequence[Row]) -> Batch:
+def pack(rows: Sequence[Row], *, chunk: Row | None = None) -> Batch:
     """Concatenate the tokens of `rows`; slots without a row are idle and cost nothing.
 
-    Logits come out in the order of `rows`, those of one row in the order of its tokens.
+    Logits come out in the order of `rows`, those of one row in the order of its tokens. `chunk`,
+    one of `rows`, attends apart: its slot is idle among the padded ones, and its attention comes
+    behind theirs.
     """
     slots = range(min(row.slot for row in rows), max(row.slot for row in rows) + 1)
     num_slots = len(slots)
-    width = max(len(row.tokens) for row in rows)
+    width = max((len(row.tokens) for row in rows if row is not chunk), default=1)
     total = sum(len(row.tokens) for row in rows)
     input_ids = np.empty(total, np.int64)
     unpad_idx = np.empty(total, np.int64)
@@ -63,14 +65,19 @@ def pack(rows: Sequence[Row]) -> Batch:
         count = len(row.tokens)
         end = start + count
         place = row.slot - slots.start
-        position = row.past + row.position_offset
         input_ids[start:end] = row.tokens
-        unpad_idx[start:end] = np.arange(place * width, place * width + count)
-        pad_idx[place, :count] = np.arange(start, end)
-        position_ids[place, :count] = np.arange(position, position + count)
-        seqlens_k[place] = row.past + count - 1
-        query_seqlens[place] = count
         logit_idx += range(end - row.num_logits, end)
+        if row is chunk:
+            first = num_slots * width
+            seqlens_k[place] = max(row.past - 1, 0)
+        else:
+            first = place * width
+            position = row.past + row.position_offset
+            pad_idx[place, :count] = np.arange(start, end)
+            position_ids[place, :count] = np.arange(position, position + count)
+            seqlens_k[place] = row.past + count - 1
+            query_seqlens[place] = count
+        unpad_idx[start:end] = np.arange(first, first + count)
         start = end
     return Batch(
         slots=slots,
@@ -85,3 +92,26 @@ def pack(rows: Sequence[Row]) -> Batch:
             "logit_idx": np.asarray(logit_idx, np.int64),
         },
     )
+
+
+def chunk_feeds(rows: Sequence[Row], chunk: Row | None, *, first_slot: int) -> dict[str, Any]:
+    """Return the graph inputs that tell of `chunk`, one of `rows`, or that there is none.
+
+    has_chunk []; chunk_idx and chunk_positions [1, W]; chunk_slot, counted from `first_slot`, and
+    chunk_past [1].
+    """
+    if chunk is None:
+        none, zero = np.empty((1, 0), np.int64), np.zeros(1, np.int64)
+        idle = {"chunk_idx": none, "chunk_positions": none, "chunk_slot": zero, "chunk_past": zero}
+        return {"has_chunk": np.array(False), **idle}  # noqa: FBT003  # an array of one truth
+    width = len(chunk.tokens)
+    before = next(number for number, row in enumerate(rows) if row is chunk)
+    start = sum(len(row.tokens) for row in rows[:before])
+    position = chunk.past + chunk.position_offset
+    return {
+        "has_chunk": np.array(True),  # noqa: FBT003
+        "chunk_idx": np.arange(start, start + width)[np.newaxis],
+        "chunk_positions": np.arange(position, position + width)[np.newaxis],
+        "chunk_slot": np.array([chunk.slot - first_slot], np.int64),
+        "chunk_past": np.array([chunk.past], np.int64),
+    }

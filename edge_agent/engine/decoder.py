@@ -15,7 +15,7 @@ import numpy as np
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime as ort
 
-from edge_agent.engine.batch import pack
+from edge_agent.engine.batch import chunk_feeds, pack
 from edge_agent.engine.heap import fresh_blocks
 from edge_agent.engine.kv_cache import KvArena, KvDtype, capacity_for
 from edge_agent.engine.kv_scales import read_kv_scales
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from edge_agent.modelstore.manifest import Manifest
     from edge_agent.modelstore.prepared import Graph
 
+# A row of fewer tokens is read faster by the kernel for int8 caches than turned into floats.
+_LEAST_CHUNK_TOKENS = 16
 # One for each stretch of slots that ran together; a new one costs less than a millisecond.
 _MOST_BINDINGS = 64
 
@@ -93,7 +95,13 @@ class Decoder:
             "total_len": np.array(capacity, np.int32),
             **scales,
         }
-        self._bindings: dict[range, ort.IOBinding] = {}
+        self._bindings: dict[tuple[range, bool], ort.IOBinding] = {}
+        # Packages of old have an int8 graph whose rows are all alike.
+        self._takes_chunk = any(one.name == "has_chunk" for one in self._session.get_inputs())
+        self._shrinking = ort.RunOptions()
+        # What a chunk turns into floats grows from one to the next and fits no earlier block: given
+        # back after each, it costs faults of some milliseconds; kept, several times its size.
+        self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self._logits = np.empty((slots, self.vocab), np.float32)
 
     def forward(self, rows: Sequence[Row]) -> NDArray[np.float32]:
@@ -101,13 +109,40 @@ class Decoder:
 
         The caches of the rows' slots grow by the rows' tokens, in place.
         """
-        batch = pack(rows)
-        binding = self._binding(batch.slots)
-        for name, array in batch.feeds.items():
+        chunk = self._chunk_of(rows)
+        batch = pack(rows, chunk=chunk)
+        binding = self._binding(batch.slots, with_chunk=chunk is not None)
+        feeds = batch.feeds
+        if self._takes_chunk:
+            feeds |= chunk_feeds(rows, chunk, first_slot=batch.slots.start)
+        for name, array in feeds.items():
             binding.bind_cpu_input(name, array)
         logits = self._bind_logits(binding, batch)
-        self._session.run_with_iobinding(binding)
+        if chunk is None:
+            self._session.run_with_iobinding(binding)
+            return logits
+        strips = self._bind_strips(binding, len(chunk.tokens))
+        self._session.run_with_iobinding(binding, self._shrinking)
+        self.arena.store(chunk.slot, strips, start=chunk.past)
         return logits
+
+    def _chunk_of(self, rows: Sequence[Row]) -> Row | None:
+        """Return the row that attends apart: the longest, if it is worth it."""
+        longest = max(rows, key=lambda row: len(row.tokens))
+        is_worth_it = self._takes_chunk and len(longest.tokens) >= _LEAST_CHUNK_TOKENS
+        return longest if is_worth_it else None
+
+    def _bind_strips(self, binding: ort.IOBinding, num_tokens: int) -> NDArray[np.int8]:
+        """Bind what a chunk adds to the cache: int8 [layers, 2, kv_heads, num_tokens, head_dim]."""
+        layers = len(self.arena.layers)
+        _, kv_heads, _, head_dim = self.arena.layers[0][0].shape
+        strips = np.empty((layers, 2, 1, kv_heads, num_tokens, head_dim), np.int8)
+        for layer in range(layers):
+            for number, side in enumerate("kv"):
+                part = strips[layer, number]
+                place = (part.dtype, part.shape, part.ctypes.data)
+                binding.bind_output(f"chunk.{layer}.{side}", "cpu", 0, *place)
+        return strips[:, :, 0]
 
     def _bind_logits(self, binding: ort.IOBinding, batch: Batch) -> NDArray[np.float32]:
         if batch.num_logits > len(self._logits):
@@ -116,10 +151,14 @@ class Decoder:
         binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
         return logits
 
-    def _binding(self, slots: range) -> ort.IOBinding:
-        """Return the binding of `slots`, with all that never changes bound once."""
-        if slots in self._bindings:
-            return self._bindings[slots]
+    def _binding(self, slots: range, *, with_chunk: bool) -> ort.IOBinding:
+        """Return the binding of `slots`, with all that never changes bound once.
+
+        Steps with a chunk have more outputs, and so bindings of their own.
+        """
+        key = (slots, with_chunk)
+        if key in self._bindings:
+            return self._bindings[key]
         if len(self._bindings) == _MOST_BINDINGS:
             del self._bindings[next(iter(self._bindings))]
         binding = self._session.io_binding()
@@ -131,7 +170,7 @@ class Decoder:
                 place = (part.dtype, part.shape, part.ctypes.data)
                 binding.bind_input(f"past.{layer}.{side}", "cpu", 0, *place)
                 binding.bind_output(f"present.{layer}.{side}", "cpu", 0, *place)
-        self._bindings[slots] = binding
+        self._bindings[key] = binding
         return binding
 
 

@@ -86,6 +86,13 @@ class KvArena:
             for array in sides:
                 array[target, :, start:stop] = array[source, :, start:stop]
 
+    def store(self, slot: int, strips: NDArray[Any], *, start: int) -> None:
+        """Let `slot` hold `strips` [layers, 2, kv_heads, tokens, head_dim] from `start` on."""
+        stop = start + strips.shape[3]
+        for sides, news in zip(self.layers, strips, strict=True):
+            for array, new in zip(sides, news, strict=True):
+                array[slot, :, start:stop] = new
+
     def release(self, slot: int, *, keep_tokens: int = 0) -> None:
         """Give the pages of `slot` back, but those of its first `keep_tokens`.
 

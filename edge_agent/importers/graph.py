@@ -14,6 +14,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from edge_agent.engine.kv_cache import KvDtype
 from edge_agent.errors import ModelError
+from edge_agent.importers.chunk_attention import ChunkAttention, chunk_inputs, chunk_outputs
 from edge_agent.importers.nodes import MICROSOFT, Nodes
 from edge_agent.importers.products import Products
 
@@ -112,12 +113,14 @@ def _inputs(plan: Plan) -> list[ValueInfoProto]:
         _value("logit_idx", int64, ["R"]),
         *_caches(plan, "past"),
         *_scales(plan),
+        *(chunk_inputs() if plan.kv_dtype is KvDtype.INT8 else ()),
     ]
 
 
 def _outputs(plan: Plan) -> list[ValueInfoProto]:
     logits = _value("logits", TensorProto.FLOAT, ["R", plan.shape.vocab])
-    return [logits, *_caches(plan, "present")]
+    chunk = chunk_outputs(plan.shape) if plan.kv_dtype is KvDtype.INT8 else []
+    return [logits, *_caches(plan, "present"), *chunk]
 
 
 def _caches(plan: Plan, when: str) -> list[ValueInfoProto]:
@@ -146,6 +149,8 @@ class _Builder:
         self._out = out
         self._plan = plan
         self._products = Products(out, plan.activations)
+        is_int8 = plan.kv_dtype is KvDtype.INT8
+        self._chunk = ChunkAttention(out, plan.shape) if is_int8 else None
         self._x = self._sum = ""
 
     def embed(self) -> None:
@@ -207,6 +212,9 @@ class _Builder:
         self._out.nodes.append(node)
         wide = self._out.rows_of(shape.heads * shape.head_dim)
         flat = self._out.node("Reshape", [self._cast(out, TensorProto.FLOAT), wide], f"{name}.flat")
+        if self._chunk is not None:
+            parts = [flat, self._chunk.attend(number, qkv)]
+            flat = self._out.node("Concat", parts, f"{name}.all", axis=0)
         return self._out.node("Gather", [flat, "unpad_idx"], f"{name}.packed", axis=0)
 
     def _kv_scales(self, number: int) -> list[str]:

@@ -146,3 +146,17 @@ def test_half_precision_attends_in_half_precision_and_int8_in_floats() -> None:
         ("float16", "float16"),
         ("int8", "float32"),
     ]
+
+
+def test_what_is_stored_is_held_from_its_place_on() -> None:
+    arena = KvArena(SHAPE, slots=2, capacity=64, dtype=np.int8)
+    strips = np.random.default_rng(0).integers(1, 100, (2, 2, 4, 5, 64)).astype(np.int8)
+
+    arena.store(1, strips, start=7)
+
+    for layer, sides in enumerate(arena.layers):
+        for number, array in enumerate(sides):
+            assert np.array_equal(array[1, :, 7:12], strips[layer, number])
+            assert not array[0].any()
+            assert not array[1, :, :7].any()
+            assert not array[1, :, 12:].any()
