@@ -16,22 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper
 
+from edge_agent.modelstore.fit import heads_at_once
+
 if TYPE_CHECKING:
     from edge_agent.importers.nodes import Nodes
     from edge_agent.modelstore.manifest import Shape
 
 _MICROSOFT = "com.microsoft"
-# Numbers of all heads that are floats at once, of one token: what is thrown away again is that much
-# less. Measured on Phi-4-mini's attention, 128 tokens after 8,192: all 8 heads at once take 1.10 of
-# the time over a float cache, two 1.22, one 1.34; the int8 kernel takes 2.4.
-_FLOATS_AT_ONCE = 256
 _LOWEST, _HIGHEST = -128, 127
-
-
-def heads_at_once(shape: Shape) -> int:
-    """Return how many heads of K and V are turned into floats at a time."""
-    fitting = max(1, _FLOATS_AT_ONCE // shape.head_dim)
-    return max(n for n in range(1, shape.kv_heads + 1) if shape.kv_heads % n == 0 and n <= fitting)
 
 
 def chunk_inputs() -> list[ValueInfoProto]:

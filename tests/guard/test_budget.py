@@ -59,7 +59,7 @@ def test_half_precision_needs_the_scores_that_were_measured(shape: Shape, megaby
         return budget(shape, kv_dtype).step_bytes(rows=128, running=1)
 
     assert step("fp16") - step("fp32") >= megabytes * MB
-    assert step("int8") == step("fp32")
+    assert step("int8") > step("fp32")
 
 
 def test_strips_grow_by_pages() -> None:

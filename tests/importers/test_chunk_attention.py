@@ -13,11 +13,9 @@ from edge_agent.engine.decoder import Decoder
 from edge_agent.engine.kv_cache import KvDtype
 from edge_agent.engine.kv_scales import write_kv_scales
 from edge_agent.importers import graph
-from edge_agent.importers.chunk_attention import heads_at_once
 from edge_agent.modelstore.manifest import Shape
 from edge_agent.modelstore.scales import SCALES
 from tests.importers.tiny_decoder import CONTEXT, SHAPE, TinyDecoder
-from tests.shapes import PHI
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,8 +124,3 @@ def test_a_graph_of_old_reads_all_rows_alike(
     old = Decoder(tmp_path, manifest, slots=1, tokens=CONTEXT, threads=1, kv_dtype=KvDtype.INT8)
 
     assert old.forward([row(0, 0, PROMPT)]).shape == (1, 160)
-
-
-@pytest.mark.parametrize(("shape", "heads"), [(PHI, 2), (SHAPE, 2), (WIDE, 2)])
-def test_few_heads_are_floats_at_once(shape: Shape, heads: int) -> None:
-    assert heads_at_once(shape) == heads

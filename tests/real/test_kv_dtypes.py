@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from typing import TYPE_CHECKING
 
 import psutil
@@ -11,7 +9,6 @@ import pytest
 
 from edge_agent.engine.engine import Engine
 from edge_agent.engine.kv_cache import KvDtype
-from edge_agent.importers.calibrate import calibrate
 from edge_agent.messages import Delta, Done, Message, Request, Role, Sampling
 from edge_agent.modelstore.fit import kv_bytes_per_token
 from edge_agent.modelstore.manifest import read_manifest
@@ -25,19 +22,9 @@ LONG = "The gateway logs a line every minute. " * 120
 
 
 @pytest.fixture(scope="module")
-def calibrated(model_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a package of its own, because calibrating adds a file."""
-    own = tmp_path_factory.mktemp("models") / "smollm2-135m-instruct"
-    shutil.copytree(model_home / "models" / own.name, own, copy_function=_link)
-    calibrate(own, threads=2)
-    return own
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # on another disk
-        shutil.copy2(source, target)
+def package(model_home: Path) -> Path:
+    """Return the package as it was imported: with the scales of an int8 cache."""
+    return model_home / "models" / "smollm2-135m-instruct"
 
 
 def load(package: Path, kv_dtype: KvDtype) -> Engine:
@@ -59,15 +46,15 @@ def answer(engine: Engine, prompt: str, *, max_tokens: int) -> str:
 
 @pytest.mark.parametrize("kv_dtype", KvDtype)
 def test_every_cache_answers_and_takes_the_memory_it_should(
-    calibrated: Path, kv_dtype: KvDtype
+    package: Path, kv_dtype: KvDtype
 ) -> None:
-    engine = load(calibrated, kv_dtype)
+    engine = load(package, kv_dtype)
 
     assert "Paris" in answer(engine, "What is the capital of France?", max_tokens=16)
 
     request = Request(id="long", messages=(Message(role=Role.USER, content=LONG),), max_tokens=1)
     prepared = engine.prepare(request)
-    expected = len(prepared.prompt) * kv_bytes_per_token(read_manifest(calibrated).shape, kv_dtype)
+    expected = len(prepared.prompt) * kv_bytes_per_token(read_manifest(package).shape, kv_dtype)
     engine.submit(prepared)
     for _ in range(len(prepared.prompt) // 128):
         engine.step()
