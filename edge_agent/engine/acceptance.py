@@ -36,7 +36,10 @@ class Acceptance:
 
         That of later tokens of a guess is the chance after the ones before them came true.
         """
-        return self._chance(_class_of(match_tokens))
+        number = _class_of(match_tokens)
+        before = self._before.chance(match_tokens) if self._before else _PRIOR[_CLASSES[number]]
+        came_true = self._came_true[number] + _PRIOR_GUESSES * before
+        return came_true / (self._guesses[number] + _PRIOR_GUESSES)
 
     def note(self, match_tokens: int, *, came_true: bool) -> None:
         """Learn whether a guess that `match_tokens` tokens agreed with came true."""
@@ -45,11 +48,6 @@ class Acceptance:
         self._came_true[number] = self._came_true[number] * self._fade + came_true
         if self._before:
             self._before.note(match_tokens, came_true=came_true)
-
-    def _chance(self, number: int) -> float:
-        before = self._before._chance(number) if self._before else _PRIOR[_CLASSES[number]]
-        came_true = self._came_true[number] + _PRIOR_GUESSES * before
-        return came_true / (self._guesses[number] + _PRIOR_GUESSES)
 
 
 def _class_of(match_tokens: int) -> int:

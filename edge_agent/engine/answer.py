@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from edge_agent.engine.draft import Drafter
 from edge_agent.engine.logprobs import Unsaid
 from edge_agent.engine.sampler import Picker
 from edge_agent.messages import Delta, Done, FinishReason, Timings, ToolCall, Usage
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from edge_agent.calls.reader import Piece
+    from edge_agent.engine.acceptance import Acceptance
     from edge_agent.engine.adjustments import Late, Logits
     from edge_agent.engine.logprobs import Asked
     from edge_agent.messages import Event, Sampling, TokenLogprob
@@ -74,6 +77,8 @@ class RunningAnswer:
         self.clock = clock
         self.cached = 0
         """Tokens that the slot's KV cache holds."""
+        self.is_over = False
+        """Its last token was committed."""
         self._taken_over = 0
         self._prepared = prepared
         self._generated: list[int] = []
@@ -86,6 +91,8 @@ class RunningAnswer:
         )
         self._text = AnswerText(stop=prepared.stop, offer=prepared.offer)
         self._unsaid = Unsaid(prepared.logprobs) if prepared.logprobs else None
+        self._drafter: Drafter | None = None
+        self._drafts: Sequence[int] = ()
 
     @property
     def unread(self) -> int:
@@ -102,11 +109,25 @@ class RunningAnswer:
         self.cached += count
         self._taken_over += count
 
+    def offer(self, most_drafts: int, experience: Acceptance) -> list[float]:
+        """Guess what comes next; return, draft by draft, the chance that all so far come true.
+
+        There are never more than could still be told. `experience` is what this engine's answers
+        share of how often guesses come true. Only for an answer that decodes.
+        """
+        if self._drafter is None:
+            # Not sooner: it takes a microsecond a token, and the first token shall not wait.
+            known = chain(self._prepared.prompt, self._generated)
+            self._drafter = Drafter(known, experience)
+        room = self._prepared.max_tokens - len(self._generated) - 1
+        self._drafts = self._drafter.offer(min(most_drafts, room))
+        return self._drafter.chances()
+
     def next_tokens(self, count: int) -> Sequence[int]:
-        """Return the `count` tokens to compute next: prompt, or the last one generated."""
+        """Return the `count` tokens to compute next: prompt, or the newest one and drafts."""
         if self.unread:
             return self._prepared.prompt[self.cached : self.cached + count]
-        return self._generated[-1:]
+        return [self._generated[-1], *self._drafts[: count - 1]]
 
     def pick(self, logits: Logits) -> int:
         """Choose the next token from logits float32 [vocab], which may be changed in place."""
@@ -121,14 +142,16 @@ class RunningAnswer:
         """Add a chosen token with its text bytes; return what to tell, `Done` if it is the last."""
         self.clock.first_token_s = self.clock.first_token_s or now_s
         self._generated.append(token)
+        if self._drafter:
+            self._drafter.learn(token)
         is_stop = token in self._prepared.stop_ids
         pieces = [] if is_stop else self._text.feed(token, data, may_stop=self._may_stop)
         is_stop = is_stop or self._text.is_enough
-        is_over = is_stop or len(self._generated) >= self._prepared.max_tokens
-        if is_over:
+        self.is_over = is_stop or len(self._generated) >= self._prepared.max_tokens
+        if self.is_over:
             pieces += self._text.finish()
-        told = self._told(pieces, self._logprobs(is_over=is_over))
-        if is_over:
+        told = self._told(pieces, self._logprobs())
+        if self.is_over:
             told.append(self._done(FinishReason.STOP if is_stop else FinishReason.LENGTH, now_s))
         return told
 
@@ -138,11 +161,11 @@ class RunningAnswer:
         late = self._prepared.late
         return late is None or len(self._generated) > late.min_tokens
 
-    def _logprobs(self, *, is_over: bool) -> tuple[TokenLogprob, ...]:
+    def _logprobs(self) -> tuple[TokenLogprob, ...]:
         """Return the log-probabilities of which the text is told now, or never."""
         if self._unsaid is None:
             return ()
-        return self._unsaid.rest() if is_over else self._unsaid.due(self._text.num_settled)
+        return self._unsaid.rest() if self.is_over else self._unsaid.due(self._text.num_settled)
 
     def _told(self, pieces: list[Piece], logprobs: tuple[TokenLogprob, ...]) -> list[Event]:
         """Return the events of `pieces`; the first text, or else an empty one, has `logprobs`."""

@@ -20,12 +20,13 @@ from edge_agent.engine.prefix import Prefixes
 from edge_agent.engine.prepare import Preparer
 from edge_agent.engine.scheduler.pace import Pace
 from edge_agent.engine.scheduler.plan import SlotState, plan
+from edge_agent.engine.speculation import Speculation
 from edge_agent.errors import Cancelled, Overloaded
-from edge_agent.messages import Accepted, Done, Failed
+from edge_agent.messages import Accepted, Failed
 from edge_agent.modelstore.manifest import read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -56,12 +57,15 @@ class Engine:
         queue_requests: int,
         kv_dtype: str = KvDtype.FP32,
         prefix_bytes: int | None = None,
+        draft_tokens: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Load `package` with room for `slots` requests of at most `context` tokens each.
 
         `kv_dtype` is a value of `KvDtype`. Up to `prefix_bytes` of what ended requests leave in the
         KV cache are kept for prompts that begin like them; None: as much as one request can fill.
+        Where it pays, up to `draft_tokens` guessed tokens of each answer are verified in a step,
+        fewer than `chunk_tokens`.
 
         Raises:
             ModelError: the package cannot be loaded.
@@ -103,6 +107,7 @@ class Engine:
         self._told: list[tuple[str, Event]] = []
         self._arrivals = 0
         self._pace = Pace()
+        self._speculation = Speculation(draft_tokens)
 
     @property
     def busy(self) -> bool:
@@ -166,13 +171,12 @@ class Engine:
         self._share()
         work = plan(self._slot_states(), pace=self._pace, chunk_tokens=self._chunk_tokens)
         if work:
+            work = self._speculation.widen(work, self._offers(work))
             rows = [self._row(item) for item in work]
             began_s = self._clock()
-            logits = iter(self._decoder.forward(rows))
+            logits = self._decoder.forward(rows)
             self._learn_pace(work, took_s=self._clock() - began_s)
-            for row in rows:
-                self._prefixes.grow(row.slot, row.tokens)
-            told.extend(self._commit(work, logits))
+            told.extend(self._commit(rows, logits))
         return told
 
     def shrink_prefixes(self, to_bytes: int) -> int:
@@ -232,10 +236,17 @@ class Engine:
             for slot, answer in self._running.items()
         ]
 
+    def _offers(self, work: Sequence[Work]) -> dict[int, list[float]]:
+        """Return by slot the chances of drafts, of every slot that decodes in this step."""
+        most, shared = self._speculation.most_drafts, self._speculation.acceptance
+        decoding = (self._running[item.slot] for item in work if most)
+        return {answer.slot: answer.offer(most, shared) for answer in decoding if not answer.unread}
+
     def _learn_pace(self, work: tuple[Work, ...], *, took_s: float) -> None:
         read = sum(item.num_tokens for item in work if self._running[item.slot].unread)
         decoded = sum(item.num_tokens for item in work) - read
         self._pace = self._pace.after(decode_tokens=decoded, prompt_tokens=read, took_s=took_s)
+        self._speculation.note_step(tokens=read + decoded, has_prompt=read > 0, seconds=took_s)
 
     def _row(self, item: Work) -> Row:
         answer = self._running[item.slot]
@@ -243,7 +254,8 @@ class Engine:
             slot=item.slot,
             past=answer.cached,
             tokens=answer.next_tokens(item.num_tokens),
-            num_logits=int(item.num_tokens >= answer.unread),
+            # A prompt ends in one row; the newest token and each draft have one of their own.
+            num_logits=int(item.num_tokens >= answer.unread) if answer.unread else item.num_tokens,
             position_offset=self._offset(answer.total_tokens),
         )
 
@@ -256,24 +268,42 @@ class Engine:
         return rope.long_offset if total_tokens > rope.short_limit else 0
 
     def _commit(
-        self, work: tuple[Work, ...], logits: Iterator[NDArray[np.float32]]
+        self, rows: Sequence[Row], logits: NDArray[np.float32]
     ) -> Iterator[tuple[str, Event]]:
-        """Advance every slot that worked; a prompt's end and a decoding row choose a token."""
-        for item in work:
-            answer = self._running[item.slot]
-            had_left = answer.unread
-            answer.cached += item.num_tokens
-            if item.num_tokens < had_left:
-                continue
-            row = next(logits)
-            row[self._holes] = -np.inf
-            token = answer.pick(row)
-            data = self._tokenizer.bytes_of(token)
-            events = answer.commit(token, data, now_s=self._clock())
-            if events and isinstance(events[-1], Done):
-                self._release(answer)
-            for event in events:
+        """Advance every slot that worked; a prompt's end and a decoding row choose tokens."""
+        end = 0
+        for row in rows:
+            start, end = end, end + row.num_logits
+            answer = self._running[row.slot]
+            for event in self._advance(answer, row, logits[start:end]):
                 yield answer.id, event
+
+    def _advance(self, answer: RunningAnswer, row: Row, logits: NDArray[np.float32]) -> list[Event]:
+        """Choose a token from each of `logits` while the drafts come true; return what to tell.
+
+        A draft comes true if the token that is chosen in its place is the same: chosen as without
+        drafts, from the same logits, by the same noise, with the same tokens counted. So drafts
+        change no answer, drawn ones neither; logits after a draft that fails are not looked at,
+        and what it left in the cache is overwritten by what comes next.
+        """
+        num_drafts = max(row.num_logits - 1, 0)
+        held = len(row.tokens) - num_drafts
+        events: list[Event] = []
+        for scores in logits:
+            scores[self._holes] = -np.inf
+            token = answer.pick(scores)
+            events += answer.commit(token, self._tokenizer.bytes_of(token), now_s=self._clock())
+            comes_true = held < len(row.tokens) and row.tokens[held] == token
+            held += comes_true
+            if not comes_true or answer.is_over:
+                break
+        answer.cached += held
+        self._prefixes.grow(row.slot, row.tokens[:held])
+        accepted = held + num_drafts - len(row.tokens)
+        self._speculation.note_drafts(drafted=num_drafts, accepted=accepted)
+        if answer.is_over:
+            self._release(answer)
+        return events
 
     def _release(self, answer: RunningAnswer) -> None:
         del self._running[answer.slot]

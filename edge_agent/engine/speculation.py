@@ -11,12 +11,13 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from edge_agent.engine.acceptance import Acceptance
 from edge_agent.engine.step_costs import StepCosts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from edge_agent.engine.scheduler import Work
+    from edge_agent.engine.scheduler.plan import Work
 
     Chances = Sequence[float]
     """For each draft on offer, in order, the chance that it and all before it come true."""
@@ -28,8 +29,8 @@ _LEAST_GAIN = 1.03
 # What a step with drafts costs is learned by taking one, also where it does not seem to pay: such
 # trials may cost this share of the time.
 _TRIAL_SHARE = 0.01
-# Trials that were not needed for long do not come in a bunch.
-_MOST_SAVED_STEPS = 2.0
+# Enough for the dearest trial there is; more would let trials come in bunches.
+_MOST_SAVED_STEPS = 8.0
 # A draft with less chance than that teaches at the price of a whole step.
 _LEAST_TRIAL_CHANCE = 0.05
 
@@ -44,6 +45,8 @@ class Speculation:
         """Tokens that were computed as drafts, since the start."""
         self.accepted = 0
         """Those of them that came true."""
+        self.acceptance = Acceptance()
+        """What all answers share of how often guesses come true."""
         self._costs = StepCosts()
         self._saved_s = 0.0
 
@@ -53,7 +56,8 @@ class Speculation:
         `offers` are by slot and hold every slot that decodes, also those without a draft.
         """
         slots = [item.slot for item in work if item.slot in offers]
-        if not any(offers[slot] for slot in slots):
+        is_timed = self._costs.seconds(1) > 0
+        if not is_timed or not any(offers[slot] for slot in slots):
             return tuple(work)
         num_tokens = sum(item.num_tokens for item in work)
         granted = dict(zip(slots, self._grant([offers[s] for s in slots], num_tokens), strict=True))
@@ -61,10 +65,10 @@ class Speculation:
             replace(item, num_tokens=item.num_tokens + granted.get(item.slot, 0)) for item in work
         )
 
-    def note_step(self, *, tokens: int, answers: int, seconds: float) -> None:
-        """Learn that a step of `tokens` tokens for `answers` decoding slots took `seconds`."""
+    def note_step(self, *, tokens: int, has_prompt: bool, seconds: float) -> None:
+        """Learn that a step of `tokens` tokens, those of prompts too, took `seconds`."""
         self._costs.note(tokens, seconds)
-        if answers:
+        if not has_prompt:
             most_s = _MOST_SAVED_STEPS * self._costs.seconds(tokens)
             self._saved_s = min(self._saved_s + _TRIAL_SHARE * seconds, most_s)
 
@@ -113,9 +117,7 @@ def most_worth(gains: Sequence[float], *, answers: int, step_tokens: int, second
     prompt steps are slow anyway, and by tokens in a second alone any draft would seem to pay.
     """
     counts = range(len(gains))
-    pace = max((answers + gains[n]) / seconds(answers + n) for n in counts) if seconds(1) else 0.0
-    if not pace:
-        return 0
+    pace = max((answers + gains[n]) / seconds(answers + n) for n in counts)
 
     def worth(n: int) -> float:
         """Return tokens less those that the seconds would have brought otherwise."""

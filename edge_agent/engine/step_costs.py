@@ -20,11 +20,11 @@ _KNOTS = tuple(_PRIOR)
 # The whole machine speeds up and slows down within seconds; ten steps follow it.
 _PACE_RATE = 0.1
 # How one number of tokens compares with another hardly changes.
-_SHAPE_RATE = 0.05
-# A neighbour that takes the processor makes single steps ten times as long; they tell nothing.
+_SHAPE_RATE = 0.1
+# A neighbour that takes the processor makes single steps ten times as long; they tell little.
 _MOST_SURPRISE = math.log(2)
-# So many steps of a kind are believed as they come: the first ideas may be far off.
-_TRUSTED_STEPS = 3
+# What is assumed beforehand counts as much as so many steps of a kind.
+_PRIOR_STEPS = 1
 
 
 class StepCosts:
@@ -49,16 +49,30 @@ class StepCosts:
             return
         if not self._pace_s:
             self._pace_s = seconds / self._relative(tokens)
-        knot = _nearest(tokens)
         surprise = math.log(seconds / self.seconds(tokens))
-        if self._seen[knot] >= _TRUSTED_STEPS:
-            surprise = min(max(surprise, -_MOST_SURPRISE), _MOST_SURPRISE)
+        surprise = min(max(surprise, -_MOST_SURPRISE), _MOST_SURPRISE)
+        knot = _nearest(tokens)
         self._seen[knot] += 1
-        # The first knot is the unit of all others. A new one explains a surprise by itself, one
-        # that is well known leaves it to the pace.
-        rate = max(1 / self._seen[knot], _SHAPE_RATE) if knot else 0.0
-        self._shape[knot] *= math.exp(rate * surprise)
-        self._pace_s *= math.exp(_PACE_RATE * (1 - rate) * surprise)
+        # The first knot is the unit of all others. One that is hardly known yet explains a surprise
+        # by itself; one that is well known shares it with the pace.
+        rate = max(1 / (self._seen[knot] + _PRIOR_STEPS), _SHAPE_RATE) if knot else 0.0
+        for follower in self._followers(knot):
+            self._shape[follower] *= math.exp(rate * surprise)
+        if rate <= _SHAPE_RATE:
+            self._pace_s *= math.exp(_PACE_RATE * surprise)
+
+    def _followers(self, knot: int) -> list[int]:
+        """Return `knot`, just seen, and those never seen that are nearer to it than to any other.
+
+        Kernels that are dear for two tokens are dear for three.
+        """
+        seen = [number for number, steps in enumerate(self._seen) if steps]
+        return [
+            number
+            for number, steps in enumerate(self._seen)
+            if number == knot
+            or (not steps and number and min(seen, key=lambda other: abs(other - number)) == knot)
+        ]
 
     def _relative(self, tokens: int) -> float:
         """Return the cost of `tokens` in steps of one; beyond the last knot all cost alike."""
@@ -66,8 +80,11 @@ class StepCosts:
         if right == len(_KNOTS):
             return self._shape[-1] * tokens / _KNOTS[-1]
         left = right - 1
+        # More tokens never take less: what says so of fewer was disturbed.
+        high = min(self._shape[right:])
+        low = min(self._shape[left], high)
         share = (tokens - _KNOTS[left]) / (_KNOTS[right] - _KNOTS[left])
-        return self._shape[left] + share * (self._shape[right] - self._shape[left])
+        return low + share * (high - low)
 
 
 def _nearest(tokens: int) -> int:
