@@ -33,6 +33,10 @@ class Others:
             return None
         return self._peers.why_not(request)
 
+    def barred(self, request: Request) -> str:
+        """Return which of them only the policy keeps `request` from; empty if none."""
+        return "" if request.policy is Policy.LOCAL else self._peers.barred(request)
+
     def refusal(self, request: Request) -> EdgeError | None:
         """Return why none will ever answer `request` as it is; None if one may."""
         return self._peers.refusal(request)

@@ -75,6 +75,10 @@ class Helpers(Backend, Protocol):
         """Return why none can, in a few words; None if none may: there is nobody to speak of."""
         ...
 
+    def barred(self, request: Request) -> str:
+        """Return which of them only the policy keeps `request` from; empty if none."""
+        ...
+
     def refusal(self, request: Request) -> EdgeError | None:
         """Return why none will ever answer `request` as it is; None if one may."""
         ...
@@ -263,7 +267,8 @@ class Router:
         if reason in {Reason.DRAINING, Reason.TOO_LARGE} or self._rules.fallback == "never":
             return error
         if visit.failed_there is not None:
-            return unavailable(error, visit.failed_there.message)
+            said = (visit.failed_there.message, self._peers.barred(visit.request))
+            return unavailable(error, "; ".join(filter(None, said)))
         problem = self._peers.problem(visit.request)
         return error if problem is None else unavailable(error, problem)
 

@@ -91,8 +91,10 @@ class ScriptedPeers(ScriptedBackend):
         *script: Event | Exception | None,
         problem: str | None = None,
         refusal: EdgeError | None = None,
+        barred: str = "",
     ) -> None:
         super().__init__(*script)
+        self._barred = barred
         self._refusal = refusal
         self.is_usable = bool(script)
         self._problem = problem
@@ -102,6 +104,9 @@ class ScriptedPeers(ScriptedBackend):
 
     def problem(self, request: Request) -> str | None:
         return None if request.policy is Policy.LOCAL else self._problem
+
+    def barred(self, request: Request) -> str:
+        return self._barred
 
     def refusal(self, request: Request) -> EdgeError | None:
         return self._refusal

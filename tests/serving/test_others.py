@@ -46,3 +46,14 @@ async def test_what_can_never_be_answered_is_said_to_be() -> None:
         assert others.refusal(asked) is None
         await peers.probe()
         assert "logit_bias" in str(others.refusal(asked))
+
+
+async def test_those_that_the_policy_excludes_are_known_by_name() -> None:
+    far = settings("http://127.0.0.1:9", name="far", zone="cloud")
+    async with house(settings("http://127.0.0.1:9"), far) as peers:
+        others = Others(peers, time.monotonic)
+        site = request(policy=Policy.SITE)
+        assert others.barred(site) == "far is in zone cloud, and the policy is 'site'"
+        assert others.barred(request(policy=Policy.ANY)) == ""
+        assert others.barred(request(policy=Policy.LOCAL)) == ""
+        assert others.barred(request(policy=Policy.SITE, logit_bias={1: 1.0})) == ""

@@ -347,3 +347,11 @@ async def test_what_no_peer_can_do_may_still_wait_for_the_model_here() -> None:
     peers = ScriptedPeers(problem="attic is short", refusal=never)
     site = Site(ScriptedBackend(), peers, house=CRITICAL)
     assert codes(await site.ask()) == ["unavailable"]
+
+
+async def test_peers_that_only_the_policy_excludes_are_named_when_the_others_fail() -> None:
+    peers = ScriptedPeers(PEER_AWAY, barred="rack is in zone cloud")
+    [failed] = await Site(ScriptedBackend(), peers, house=RELAY).ask()
+    assert isinstance(failed, Failed)
+    assert failed.message.startswith("no model is served here, and peer 'attic' refuses")
+    assert "; rack is in zone cloud; retry in" in failed.message

@@ -5,6 +5,7 @@ What a request leaves open stays out: the model there has its own defaults.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -56,7 +57,8 @@ def body(request: Request, *, model: str, context_tokens: int | None) -> dict[st
     if request.tools and request.tool_choice is not ToolMode.NONE:
         tree["tools"] = [tool_body(tool) for tool in request.tools]
     if request.keep_alive_s is not None:
-        tree["keep_alive"] = request.keep_alive_s
+        # Some versions cut a fraction off, and half a second would be none at all.
+        tree["keep_alive"] = math.ceil(request.keep_alive_s)
     return tree
 
 

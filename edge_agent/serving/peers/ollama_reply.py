@@ -48,6 +48,8 @@ class _Line(Struct):
     done: bool | None = None
     done_reason: str | None = None
     prompt_eval_count: Tokens | None = None
+    # Of these; newer versions say it.
+    prompt_eval_cached_count: Tokens | None = None
     eval_count: Tokens | None = None
     error: Any = None
 
@@ -129,6 +131,8 @@ class OllamaReader(AnswerReader):
 
 def _usage(said: _Line) -> Usage | None:
     """Return the counts; older versions leave the prompt's out if all of it was in their cache."""
-    if said.prompt_eval_count is None or said.eval_count is None:
+    read, written = said.prompt_eval_count, said.eval_count
+    if read is None or written is None:
         return None
-    return Usage(prompt_tokens=said.prompt_eval_count, completion_tokens=said.eval_count)
+    cached = min(said.prompt_eval_cached_count or 0, read)
+    return Usage(prompt_tokens=read, completion_tokens=written, cached_tokens=cached)

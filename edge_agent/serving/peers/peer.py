@@ -128,8 +128,16 @@ class Peer:
 
     def unfitness(self, errand: Errand) -> str | None:
         """Return why `errand` can never go there, as far as is known of the peer."""
-        if not may_go(errand.policy, self.settings.zone):
-            return f"is in zone {self.settings.zone}, and the policy is {errand.policy.value!r}"
+        return self.bar(errand) or self.inability(errand)
+
+    def bar(self, errand: Errand) -> str | None:
+        """Return why `errand` must not go there; None if it may."""
+        if may_go(errand.policy, self.settings.zone):
+            return None
+        return f"is in zone {self.settings.zone}, and the policy is {errand.policy.value!r}"
+
+    def inability(self, errand: Errand) -> str | None:
+        """Return why the peer could not answer `errand` if it came there; None if it could."""
         return lacks(self._found.ability, errand.request) or self.shortness(errand)
 
     def shortness(self, errand: Errand) -> str | None:

@@ -77,6 +77,12 @@ class Peers:
         obstacles = ((peer.name, peer.obstacle(errand)) for peer in self._peers)
         return "; ".join(f"{name} {why}" for name, why in obstacles if why) or "there is no peer"
 
+    def barred(self, request: Request) -> str:
+        """Return which peers only the policy keeps `request` from, as one line; empty if none."""
+        errand = self._errand(request)
+        bars = ((peer.name, peer.bar(errand)) for peer in self._peers if not peer.inability(errand))
+        return "; ".join(f"{name} {why}" for name, why in bars if why)
+
     def refusal(self, request: Request) -> EdgeError | None:
         """Return why none of the peers that may be asked will ever answer `request` as it is.
 

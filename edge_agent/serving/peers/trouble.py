@@ -24,6 +24,8 @@ _SET_UP_WRONG = frozenset(
 )
 # vLLM without its tool flags, and Ollama with a model whose template knows none, say so in a 400.
 _NO_TOOLS = ("tool choice requires", "does not support tools")
+# Ollama, of a model that only embeds.
+_NO_CHAT = "does not support chat"
 
 
 class Kind(Enum):
@@ -84,5 +86,7 @@ def _kind(status: int, said: Complaint, asked_s: float | None) -> Kind:
     # Ollama says it with a status of its own fault, too.
     if takes_no_tools or (said.is_too_long and status >= HTTPStatus.BAD_REQUEST):
         return Kind.UNFIT
+    if _NO_CHAT in said.words:
+        return Kind.WRONG
     is_about_request = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
     return Kind.REFUSED if is_about_request and status not in _SET_UP_WRONG else Kind.WRONG

@@ -83,3 +83,10 @@ def test_the_context_is_as_long_as_needed_and_as_constant_as_can_be(
     needed: int, fixed: int | None, loaded: int | None, most: int | None, context: int
 ) -> None:
     assert context_for(needed, fixed=fixed, loaded=loaded, most=most) == context
+
+
+@pytest.mark.parametrize(("asked", "sent"), [(0.0, 0), (0.2, 1), (300.0, 300), (-1.0, -1)])
+def test_how_long_it_stays_loaded_is_told_in_whole_seconds(asked: float, sent: int) -> None:
+    tree = body(request(keep_alive_s=asked), model="m", context_tokens=4096)
+    assert tree["keep_alive"] == sent
+    assert isinstance(tree["keep_alive"], int)
