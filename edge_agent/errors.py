@@ -17,6 +17,7 @@ EdgeError
 ├── Cancelled               the client asked for that
 ├── EngineCrashed           the engine process died under this request
 ├── Pressure                memory is short: not admitted, or sent back to make room
+│   └── Recalled            the same for one that the engine had not begun: the router's matter
 ├── NoRoom                  it needs more memory than there can ever be here
 ├── PeerFailed              a peer did not answer, or answered nonsense
 ├── PeerRefused             a peer says that the request itself is wrong
@@ -200,6 +201,12 @@ class Pressure(_ComeBack):
     """Memory is short: the request is not admitted, or was sent back to make room."""
 
     code = "memory_pressure"
+
+
+class Recalled(Pressure):
+    """The engine gives a request back that it had not begun; it waits at the door again."""
+
+    code = "recalled"
 
 
 class NoRoom(EdgeError):

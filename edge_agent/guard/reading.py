@@ -20,9 +20,11 @@ class Level(IntEnum):
 
     CALM = 0
     SOFT = 1
-    """No new work here; what can be given back without loss is."""
+    """No new work here while memory is short; what can be given back without loss is."""
     HARD = 2
-    """The newest work of low priority gives its memory back and is done again later."""
+    """The newest work of low priority gives its memory back, again and again while memory is short,
+    and is done again later; what is large does not begin here.
+    """
     CRITICAL = 3
     """The engine ends, all its memory comes back, and only peers answer."""
 
@@ -100,9 +102,7 @@ def _by_bytes(memory: Memory, load_bytes: int) -> Reading:
         after = load_bytes + mark_bytes(memory, ENTER_SHARE[Level.SOFT])
         leave[Level.CRITICAL] = max(leave[Level.CRITICAL], after)
     return Reading(
-        entered=_highest(
-            level for level, share in ENTER_SHARE.items() if available < mark_bytes(memory, share)
-        ),
+        entered=level_at(memory, available),
         kept=_highest(level for level, mark in leave.items() if available <= mark),
         why=f"{_megabytes(available)} available of {total} ({memory.bound})",
     )
@@ -151,6 +151,13 @@ def _against(value: float, marks: dict[Level, float], why: str) -> Reading:
 
 def _highest(levels: Iterable[Level]) -> Level:
     return max(levels, default=Level.CALM)
+
+
+def level_at(memory: Memory, available_bytes: int) -> Level:
+    """Return the level that is entered when so much of `memory` is available."""
+    return _highest(
+        level for level, share in ENTER_SHARE.items() if available_bytes < mark_bytes(memory, share)
+    )
 
 
 def mark_bytes(memory: Memory, share: float) -> int:

@@ -11,7 +11,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from edge_agent.guard.policy import Level, State, step, struck, wait_s
+from edge_agent.guard.policy import Level, State, may_begin, step, struck, wait_s
 from edge_agent.guard.reading import LEAVE_SHARE, mark_bytes, room_bytes
 from edge_agent.ops.memory_health import MemoryHealth
 
@@ -51,6 +51,7 @@ class Watch:
         self._is_loading = is_loading
         self._clock = clock
         self._listeners: list[Callable[[Level], None]] = []
+        self._on_short: list[Callable[[], None]] = []
         self._state = State()
         self._changed_s = clock()
         self._memory: Memory | None = None
@@ -78,13 +79,22 @@ class Watch:
         return None if self._memory is None else room_bytes(self._memory)
 
     @property
+    def may_begin(self) -> bool:
+        """Whether new work may begin: the level is kept for long, work waits for less."""
+        return may_begin(self._state, self._clock())
+
+    @property
     def retry_after_s(self) -> float:
-        """The least time after which the level can be lower."""
+        """The least time after which new work may begin."""
         return wait_s(self._state, self._clock())
 
     def subscribe(self, listener: Callable[[Level], None]) -> None:
         """Call `listener` with the new level whenever it changes; what it is now is not told."""
         self._listeners.append(listener)
+
+    def subscribe_short(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when HARD is entered, and each second while memory is still as short."""
+        self._on_short.append(listener)
 
     async def run(self) -> None:
         """Look again and again, more often when memory is tight, until cancelled."""
@@ -94,14 +104,14 @@ class Watch:
 
     @property
     def interval_s(self) -> float:
-        """Time to the next look."""
+        """Time to the next look: short when memory is tight, or will be before a calm look."""
         memory = self._memory
-        if memory is None or (
-            self.level is Level.CALM
-            and memory.available_bytes > mark_bytes(memory, LEAVE_SHARE[Level.SOFT])
-        ):
+        if memory is None:
             return CALM_POLL_S
-        return TENSE_POLL_S
+        mark = mark_bytes(memory, LEAVE_SHARE[Level.SOFT])
+        soon_bytes = self._state.trend.in_bytes(CALM_POLL_S)
+        is_calm = self.level is Level.CALM and min(memory.available_bytes, soon_bytes) > mark
+        return CALM_POLL_S if is_calm else TENSE_POLL_S
 
     def poll(self) -> None:
         """Look at memory now, and act on what is seen."""
@@ -128,9 +138,15 @@ class Watch:
         self._move(struck(self._state, self._clock()))
 
     def _move(self, state: State) -> None:
-        before, self._state = self._state.level, state
-        if state.level is before:
-            return
+        old, self._state = self._state, state
+        if state.level is not old.level:
+            self._tell_level(old.level)
+        if state.level is Level.HARD and state.short_s != old.short_s:
+            for listener in self._on_short:
+                listener()
+
+    def _tell_level(self, before: Level) -> None:
+        state = self._state
         self._changed_s = self._clock()
         logger.log(
             logging.WARNING if state.level > before else logging.INFO,
@@ -151,6 +167,7 @@ class Watch:
             level=self.level.name.lower(),
             reason=self.reason,
             level_s=round(self._clock() - self._changed_s, 3),
+            may_begin=self.may_begin,
             available_bytes=memory.available_bytes if memory else None,
             swift_bytes=memory.swift_bytes if memory else None,
             total_bytes=memory.total_bytes if memory else None,

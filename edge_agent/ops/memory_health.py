@@ -14,6 +14,8 @@ class MemoryHealth(Struct, frozen=True, kw_only=True):
     """What brought the level, with the numbers of that moment."""
     level_s: float
     """How long the level has been what it is."""
+    may_begin: bool
+    """Whether new work may begin: at `calm`, and before that after some time of peace."""
     available_bytes: int | None
     """What can still be taken here, less the reserve; None if the system does not say."""
     swift_bytes: int | None

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from edge_agent.messages import Done, Event, Failed, Request
+from edge_agent.ops.process import is_ending
+from edge_agent.worker.ending import Exit, in_words
 from edge_agent.worker.link import (
     Beat,
     Cancel,
@@ -49,8 +51,6 @@ EXIT_LIMIT_S = 3.0
 # A stalled child is killed and reaped within this, or whoever should do that is stuck itself.
 KILL_GRACE_S = 10.0
 
-_WRONG_PROCESSOR = "this processor lacks instructions that the engine needs (killed by SIGILL)"
-
 
 class Stream:
     """One open request: its events, and whether it holds a slot."""
@@ -80,7 +80,7 @@ class Child:
         self._streams: dict[str, Stream] = {}
         self._numbers = itertools.count(1)
         self._is_stalled = False
-        self._was_shot = False  # by us, whatever the reason
+        self._was_shot = False  # by us, whatever the reason, and before anybody else
         self._silent_until_s = time.monotonic() + LOAD_LIMIT_S
         self.ready: Ready | None = None
         self.load_failure: str | None = None
@@ -98,11 +98,6 @@ class Child:
     def is_overdue(self) -> bool:
         """Whether the child was silent for so long that it should be gone by now."""
         return time.monotonic() > self._silent_until_s + KILL_GRACE_S
-
-    @property
-    def was_killed(self) -> bool:
-        """Whether somebody else killed the process without asking: the kernel, or an operator."""
-        return self._process.returncode == -signal.SIGKILL and not self._was_shot
 
     @property
     def streams(self) -> tuple[Stream, ...]:
@@ -132,8 +127,8 @@ class Child:
         reader, writer = await asyncio.open_connection(sock=ours, limit=READ_BYTES)
         return cls(process, reader, writer, on_over)
 
-    async def live(self, *, stall_limit_s: float, on_ready: Callable[[Ready], None]) -> str:
-        """Pass events on until the process ends; return how it ended, in words.
+    async def live(self, *, stall_limit_s: float, on_ready: Callable[[Ready], None]) -> Exit:
+        """Pass events on until the process ends; return what is known of that.
 
         Everything the child sends comes from its engine loop, so silence is a stall.
         """
@@ -144,11 +139,21 @@ class Child:
                     self._take(cast("ToParent", message), on_ready)
         except LinkBroken as exc:
             logger.exception("engine link broken pid=%d", self.pid)
-            await self._end(kill=True)
-            return f"link broken: {exc}"
+            return self._exit(await self._end(kill=True), f"link broken: {exc}")
         finally:
             self._writer.close()
-        return await self._end(kill=self._is_stalled)
+        code = await self._end(kill=self._is_stalled)
+        return self._exit(code, "stalled, killed" if self._is_stalled else in_words(code))
+
+    def _exit(self, code: int, how: str) -> Exit:
+        return Exit(
+            code=code,
+            how=how,
+            was_ready=self.ready is not None,
+            load_failure=self.load_failure,
+            is_dismissed=self.is_dismissed,
+            was_killed=code == -signal.SIGKILL and not self._was_shot,
+        )
 
     async def _read(self, silence_limit_s: float) -> bytes:
         self._silent_until_s = time.monotonic() + silence_limit_s
@@ -224,7 +229,8 @@ class Child:
     def kill(self) -> None:
         """End the process at once."""
         if self._process.returncode is None:
-            self._was_shot = True
+            # Whoever was first killed it: the loop may not have heard yet that the kernel did.
+            self._was_shot = self._was_shot or not is_ending(self.pid)
             self._process.kill()
 
     async def stop(self) -> None:
@@ -237,26 +243,13 @@ class Child:
         if not self._writer.is_closing():
             self._writer.write(encode(message))
 
-    async def _end(self, *, kill: bool) -> str:
+    async def _end(self, *, kill: bool) -> int:
         """Wait for the end of the process, killing it when it must or does not come."""
         if kill:
             self.kill()
         try:
             async with asyncio.timeout(EXIT_LIMIT_S):
-                code = await self._process.wait()
+                return await self._process.wait()
         except TimeoutError:
             self.kill()
-            code = await self._process.wait()
-        if self.ready is None and code == -signal.SIGILL:
-            self.load_failure = _WRONG_PROCESSOR
-        return "stalled, killed" if self._is_stalled else _ending(code)
-
-
-def _ending(code: int) -> str:
-    """Return how a process with return code `code` ended, naming a signal."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"
+            return await self._process.wait()

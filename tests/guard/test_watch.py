@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from edge_agent.guard import watch as module
 from edge_agent.guard.memory import Memory
-from edge_agent.guard.policy import Level
+from edge_agent.guard.policy import SETTLE_S, Level
 from edge_agent.guard.sample import sample
 from edge_agent.guard.watch import CALM_POLL_S, TENSE_POLL_S, Watch
 
@@ -87,12 +87,59 @@ def test_it_looks_more_often_when_memory_is_tight_or_nearly() -> None:
     watch.poll()
     assert watch.as_health().level == "calm"
     assert watch.interval_s == TENSE_POLL_S
+    scene.now_s += 10
     scene.share = 0.14
     watch.poll()
     scene.share = 0.9
     watch.poll()
     assert watch.as_health().level == "soft"
     assert watch.interval_s == TENSE_POLL_S
+
+
+def test_it_looks_more_often_when_memory_falls_fast() -> None:
+    scene = Scene(0.8)
+    watch = scene.watch()
+    scene.now_s += 1
+    scene.share = 0.5
+    watch.poll()
+    assert watch.interval_s == CALM_POLL_S
+    scene.now_s += 1
+    scene.share = 0.35
+    watch.poll()
+    assert watch.interval_s == CALM_POLL_S
+    scene.now_s += 0.5
+    scene.share = 0.25
+    watch.poll()
+    assert watch.as_health().level == "calm"
+    assert watch.interval_s == TENSE_POLL_S
+
+
+def test_who_gives_way_is_asked_again_while_memory_is_short() -> None:
+    scene = Scene(0.09)
+    watch = scene.watch()
+    asked: list[float] = []
+    watch.subscribe_short(lambda: asked.append(scene.now_s))
+    for _ in range(20):
+        scene.now_s += 0.25
+        watch.poll()
+    assert asked == [101.0, 102.0, 103.0, 104.0, 105.0]
+    scene.share = 0.5
+    scene.now_s += 5
+    watch.poll()
+    assert len(asked) == 5
+
+
+def test_new_work_begins_again_while_the_level_is_still_kept() -> None:
+    scene = Scene(0.14)
+    watch = scene.watch()
+    assert (watch.may_begin, watch.retry_after_s) == (False, 30.0)
+    scene.share = 0.5
+    watch.poll()
+    scene.now_s += 30
+    watch.poll()
+    assert watch.may_begin
+    assert watch.as_health().may_begin
+    assert (watch.as_health().level, watch.retry_after_s) == ("soft", 0.0)
 
 
 def test_a_killed_engine_is_told_before_the_next_look() -> None:
@@ -102,7 +149,7 @@ def test_a_killed_engine_is_told_before_the_next_look() -> None:
     watch.subscribe(heard.append)
     watch.engine_killed()
     assert heard == [Level.CRITICAL]
-    assert watch.retry_after_s == 120.0
+    assert watch.retry_after_s == SETTLE_S
     assert scene.looks == 1
 
 
@@ -111,7 +158,7 @@ def test_critical_is_left_only_where_the_model_fits() -> None:
     watch = scene.watch()
     watch.engine_killed()
     scene.load_bytes = int(0.6 * TOTAL)
-    for _ in range(400):
+    for _ in range(700):
         scene.now_s += 1
         watch.poll()
     assert watch.as_health().level == "critical"

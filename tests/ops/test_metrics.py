@@ -38,6 +38,7 @@ HEALTH = Health(
         level="hard",
         reason="",
         level_s=1.0,
+        may_begin=True,
         available_bytes=123,
         swift_bytes=None,
         total_bytes=999,

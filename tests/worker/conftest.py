@@ -31,6 +31,7 @@ async def supervised(
     limits: Engine = QUICK,
     keep_alive: Literal["forever"] | float = "forever",
     count_oom_kills: Callable[[], int | None] = lambda: 0,
+    without_engine: State = State.FAILED,
 ) -> AsyncIterator[Supervisor]:
     """Run a text engine with `arguments` under a supervisor for the length of the block."""
     supervisor = Supervisor(
@@ -38,6 +39,7 @@ async def supervised(
         Memory(keep_alive=keep_alive),
         Standing(State.LOADING, "not started"),
         count_oom_kills=count_oom_kills,
+        without_engine=without_engine,
     )
     command = [sys.executable, str(TEXT_ENGINE), *arguments]
     life = asyncio.create_task(supervisor.run(command), name="supervisor")

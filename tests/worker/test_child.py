@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
@@ -21,22 +23,29 @@ async def started(code: str) -> Child:
     return await Child.start([sys.executable, "-c", f"import os, signal; {code}"], on_over=_ignore)
 
 
-async def test_a_processor_that_is_too_old_is_said_in_words() -> None:
+async def test_how_a_process_ended_is_told_as_it_was() -> None:
     child = await started("os.kill(os.getpid(), signal.SIGILL)")
-    how = await child.live(stall_limit_s=PATIENCE_S, on_ready=lambda _: None)
+    gone = await child.live(stall_limit_s=PATIENCE_S, on_ready=lambda _: None)
 
-    assert how == "killed by SIGILL"
-    assert child.load_failure is not None
-    assert "processor" in child.load_failure
-    assert not child.was_killed
+    assert (gone.how, gone.code) == ("killed by SIGILL", -signal.SIGILL)
+    assert not gone.was_ready
+    assert not gone.was_killed
 
 
 async def test_only_what_others_killed_was_killed() -> None:
     shot = await started("os.kill(os.getpid(), signal.SIGKILL)")
-    await shot.live(stall_limit_s=PATIENCE_S, on_ready=lambda _: None)
+    gone = await shot.live(stall_limit_s=PATIENCE_S, on_ready=lambda _: None)
+    assert (gone.was_killed, gone.is_dismissed) == (True, False)
+
     dismissed = await started("signal.pause()")
     dismissed.dismiss()
-    await dismissed.live(stall_limit_s=PATIENCE_S, on_ready=lambda _: None)
+    gone = await dismissed.live(stall_limit_s=PATIENCE_S, on_ready=lambda _: None)
+    assert (gone.was_killed, gone.is_dismissed) == (False, True)
 
-    assert (shot.was_killed, shot.is_dismissed) == (True, False)
-    assert (dismissed.was_killed, dismissed.is_dismissed) == (False, True)
+
+async def test_who_is_dismissed_after_its_death_was_killed_by_another() -> None:
+    child = await started("signal.pause()")
+    os.kill(child.pid, signal.SIGKILL)
+    child.dismiss()  # before the loop has heard of it
+    gone = await child.live(stall_limit_s=PATIENCE_S, on_ready=lambda _: None)
+    assert (gone.was_killed, gone.is_dismissed) == (True, True)

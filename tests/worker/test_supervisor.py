@@ -23,7 +23,7 @@ from edge_agent.messages import (
     fold,
 )
 from edge_agent.ops.health import State
-from edge_agent.worker import supervisor as supervisor_module
+from edge_agent.worker import life
 from edge_agent.worker.child import KILL_GRACE_S, Child
 from edge_agent.worker.standing import Standing
 from edge_agent.worker.supervisor import Supervisor
@@ -187,7 +187,7 @@ async def test_a_model_that_does_not_load_is_a_state_and_not_a_crash_loop(
     trouble = tmp_path / "trouble"
     trouble.write_text("weights.bin: wrong hash")
     async with supervise(f"--trouble={trouble}") as supervisor:
-        await until(lambda: supervisor._standing.state is State.FAILED)
+        await until(lambda: supervisor._life._standing.state is State.FAILED)
         events = await events_of(supervisor, ask("anyone?"))
         assert supervisor.restarts == 0
 
@@ -195,24 +195,45 @@ async def test_a_model_that_does_not_load_is_a_state_and_not_a_crash_loop(
     assert "wrong hash" in getattr(events[0], "message", "")
 
 
+@pytest.mark.parametrize("without_engine", [State.RELAY, State.FAILED])
+async def test_a_processor_that_cannot_run_the_engine_is_asked_once(
+    supervise: Supervise, tmp_path: Path, without_engine: State
+) -> None:
+    births = tmp_path / "births"
+    arguments = (f"--births={births}", "--wrong-processor")
+    async with supervise(*arguments, without_engine=without_engine) as supervisor:
+        standing = supervisor._life._standing
+        await until(lambda: standing.state is without_engine)
+        [refusal] = await events_of(supervisor, ask("anyone?"))
+        await supervisor.unload("asked for")
+        supervisor.hold("memory is critical", retry_after_s=1.0)
+        supervisor.release()
+        assert standing.state is without_engine
+        assert (supervisor.restarts, supervisor.child_pid) == (0, None)
+
+    assert isinstance(refusal, Failed)
+    assert "this processor lacks instructions" in refusal.message
+    assert births.read_text() == "1"
+
+
 async def test_a_model_that_was_mended_is_found_in_time(
     supervise: Supervise, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor_module, "FAILED_WAIT_S", 0.05)
+    monkeypatch.setattr(life, "FAILED_WAIT_S", 0.05)
     trouble = tmp_path / "trouble"
     trouble.write_text("weights.bin: wrong hash")
     async with supervise(f"--trouble={trouble}") as supervisor:
-        await until(lambda: supervisor._standing.state is State.FAILED)
+        await until(lambda: supervisor._life._standing.state is State.FAILED)
         trouble.unlink()
-        await until(lambda: supervisor._standing.state is State.READY)
+        await until(lambda: supervisor._life._standing.state is State.READY)
 
 
 async def test_a_request_waits_for_a_loading_engine_only_so_long(supervise: Supervise) -> None:
     limits = Engine(load_wait_s=0.05, restart_wait_s=60.0)
     async with supervise(limits=limits) as supervisor:
-        await until(lambda: supervisor._standing.state is State.READY)
+        await until(lambda: supervisor._life._standing.state is State.READY)
         os.kill(engine_pid(supervisor), signal.SIGKILL)
-        await until(lambda: supervisor._standing.state is State.RESTARTING)
+        await until(lambda: supervisor._life._standing.state is State.RESTARTING)
         events = await events_of(supervisor, ask("anyone?"))
 
     assert [getattr(event, "code", None) for event in events] == ["loading"]
@@ -241,7 +262,7 @@ async def test_no_process_is_left_behind(supervise: Supervise) -> None:
 
 async def test_the_kernel_would_rather_kill_the_engine(supervise: Supervise) -> None:
     async with supervise() as supervisor:
-        await until(lambda: supervisor._standing.state is State.READY)
+        await until(lambda: supervisor._life._standing.state is State.READY)
         theirs = oom_score(engine_pid(supervisor))
 
     assert theirs == min(1000, oom_score(os.getpid()) + 500)
@@ -252,10 +273,10 @@ async def test_an_engine_that_should_be_gone_by_now_is_not_called_alive(
 ) -> None:
     async with supervise() as supervisor:
         assert supervisor.is_alive  # loading is life
-        await until(lambda: supervisor._standing.state is State.READY)
+        await until(lambda: supervisor._life._standing.state is State.READY)
         assert supervisor.is_alive
-        assert supervisor._child is not None
-        supervisor._child._silent_until_s -= 2 * 60.0 + KILL_GRACE_S
+        assert supervisor._life.child is not None
+        supervisor._life.child._silent_until_s -= 2 * 60.0 + KILL_GRACE_S
         assert not supervisor.is_alive
 
 
@@ -266,11 +287,11 @@ async def test_a_process_that_cannot_be_started_is_tried_again(tmp_path: Path) -
         Standing(State.LOADING, "not started"),
         count_oom_kills=lambda: 0,
     )
-    life = asyncio.create_task(supervisor.run([str(tmp_path / "no-such-program")]))
+    task = asyncio.create_task(supervisor.run([str(tmp_path / "no-such-program")]))
     await until(lambda: supervisor.restarts == 2)
-    assert "not started" in supervisor._standing.detail
-    life.cancel()
-    await asyncio.gather(life, return_exceptions=True)
+    assert "not started" in supervisor._life._standing.detail
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_a_child_that_ignores_its_stop_is_killed(tmp_path: Path) -> None:
@@ -283,6 +304,6 @@ async def test_a_child_that_ignores_its_stop_is_killed(tmp_path: Path) -> None:
 async def test_a_child_that_talks_nonsense_is_killed(tmp_path: Path) -> None:
     mad = "import os, sys, time; os.write(int(sys.argv[1].split('=')[1]), b'\\xff' * 9)"
     child = await Child.start([sys.executable, "-c", f"{mad}; time.sleep(600)"], on_over=_ignore)
-    how = await child.live(stall_limit_s=PATIENCE_S, on_ready=lambda _: None)
-    assert how.startswith("link broken: frame of")
+    gone = await child.live(stall_limit_s=PATIENCE_S, on_ready=lambda _: None)
+    assert gone.how.startswith("link broken: frame of")
     assert not is_alive(child.pid)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from edge_agent.config import Engine
-from edge_agent.errors import EdgeError, Loading, Pressure
+from edge_agent.errors import EdgeError, Loading, Pressure, Recalled
 from edge_agent.messages import Done, Event, Failed, Priority
 from edge_agent.ops.health import State
 from edge_agent.worker.link import AS_CONFIGURED_BYTES
@@ -30,7 +30,7 @@ CROWDED = "memory is critical"
 
 
 def state(supervisor: Supervisor) -> State:
-    return supervisor._standing.state
+    return supervisor._life._standing.state
 
 
 def begin(supervisor: Supervisor, prompt: str, **fields: Any) -> asyncio.Task[list[Event]]:
@@ -57,7 +57,7 @@ async def test_an_idle_model_is_unloaded_and_comes_back(supervise: Supervise) ->
             assert isinstance((await events_of(supervisor, ask("one two")))[-1], Done)
             await until(lambda: state(supervisor) is State.UNLOADED)
             assert supervisor.child_pid is None
-            assert "idle for 0.05 s" in supervisor._standing.detail
+            assert "idle for 0.05 s" in supervisor._life._standing.detail
         assert supervisor.restarts == 0
 
 
@@ -80,7 +80,7 @@ async def test_an_unloaded_process_is_gone_when_unload_returns(supervise: Superv
         await supervisor.unload("asked for")
         assert not is_alive(pid)
         assert (state(supervisor), supervisor.child_pid) == (State.UNLOADED, None)
-        assert "asked for" in supervisor._standing.detail
+        assert "asked for" in supervisor._life._standing.detail
         await supervisor.unload("again")
         await supervisor.load()
         assert state(supervisor) is State.READY
@@ -126,7 +126,7 @@ async def test_a_refusal_while_loading_tells_how_long_loads_take(
     async with supervise(f"--slow={slow}", limits=limits) as supervisor:
         assert supervisor.load_left_s is None
         await until(lambda: state(supervisor) is State.READY)
-        supervisor._load_clock._usual_s = 500.0  # as if a measured load had taken so long
+        supervisor._life.clock._usual_s = 500.0  # as if a measured load had taken so long
         await supervisor.unload("asked for")
         slow.touch()
         [refusal] = await events_of(supervisor, ask("now?"))
@@ -206,11 +206,11 @@ async def test_a_release_loads_only_what_was_loaded_before(supervise: Supervise)
 
 async def test_a_hold_while_the_process_starts_or_dies_is_not_lost(supervise: Supervise) -> None:
     async with supervise() as supervisor:
-        await until(lambda: not supervisor._over.is_set())
+        await until(lambda: not supervisor._life.over.is_set())
         supervisor.hold(CROWDED, retry_after_s=1.0)
         supervisor.release()
         supervisor.hold(CROWDED, retry_after_s=1.0)
-        await until(supervisor._over.is_set)
+        await until(supervisor._life.over.is_set)
         assert (state(supervisor), supervisor.child_pid) == (State.HELD, None)
         supervisor.release()
         assert isinstance((await events_of(supervisor, ask("hello")))[-1], Done)
@@ -250,7 +250,53 @@ async def test_an_oom_kill_is_told_before_the_next_start(supervise: Supervise) -
 
     assert told == ["killed by SIGKILL, out of memory"]
     assert isinstance(ending, Failed)
+    assert (ending.code, ending.retry_after_s) == (Pressure.code, 1.0)
     assert "out of memory" in ending.message
+
+
+async def test_who_runs_when_memory_runs_out_is_not_to_blame(supervise: Supervise) -> None:
+    kills = 0
+    limits = Engine(restart_wait_s=0.05, max_crashes=1)
+    async with supervise(SLOW, limits=limits, count_oom_kills=lambda: kills) as supervisor:
+        for _ in range(2):
+            running = begin(supervisor, "a b c d e f g h")
+            await until(lambda: supervisor.running == 1)
+            kills += 1
+            os.kill(engine_pid(supervisor), signal.SIGKILL)
+            assert code(await running) == Pressure.code
+        assert isinstance((await events_of(supervisor, ask("a b c d e f g h")))[-1], Done)
+
+
+async def test_a_kill_that_a_hold_overtakes_is_named_all_the_same(
+    supervise: Supervise, caplog: pytest.LogCaptureFixture
+) -> None:
+    kills = 0
+    told: list[str] = []
+    async with supervise(count_oom_kills=lambda: kills) as supervisor:
+        supervisor.on_oom = told.append
+        await supervisor.load()
+        kills += 1
+        os.kill(engine_pid(supervisor), signal.SIGKILL)
+        supervisor.hold(CROWDED, retry_after_s=1.0)  # before the loop has heard of the death
+        await until(lambda: supervisor.child_pid is None)
+        await until(lambda: bool(told))
+        assert state(supervisor) is State.HELD
+
+    assert "killed for want of memory" in caplog.text
+
+
+async def test_what_waits_for_a_slot_is_given_back_and_what_runs_is_not(
+    supervise: Supervise,
+) -> None:
+    async with supervise(SLOW, "--slots=1") as supervisor:
+        running = begin(supervisor, "a b c d e f g h i j k l m n")
+        await until(lambda: supervisor.running == 1)
+        waiting = begin(supervisor, "later")
+        await until(lambda: supervisor.waiting == 1)
+        assert supervisor.recall(CROWDED, retry_after_s=9.0) == 1
+        assert code(await waiting) == Recalled.code
+        assert supervisor.recall(CROWDED, retry_after_s=9.0) == 0
+        assert isinstance((await running)[-1], Done)
 
 
 @pytest.mark.parametrize(("count", "is_oom"), [(None, True), (7, False)])
@@ -319,7 +365,7 @@ async def test_nothing_rings_after_the_end(supervise: Supervise) -> None:
     async with supervise(keep_alive=0.05) as supervisor:
         await supervisor.load()
 
-    assert supervisor._stay._alarm is None
+    assert supervisor._life.stay._alarm is None
 
 
 async def test_what_the_engine_keeps_is_known_and_given_back_on_demand(

@@ -162,7 +162,14 @@ def main() -> int:
     parser.add_argument("--pace-s", type=float, default=0.0)
     parser.add_argument("--trouble", type=Path, help="while this file is there, loading fails")
     parser.add_argument("--slow", type=Path, help="while this file is there, loading goes on")
+    parser.add_argument("--births", type=Path, help="a file that gets a 1 at each start")
+    parser.add_argument("--wrong-processor", action="store_true", help="die as on a foreign one")
     args = parser.parse_args()
+    if args.births:
+        with args.births.open("a") as births:
+            births.write("1")
+    if args.wrong_processor:
+        os.kill(os.getpid(), signal.SIGILL)
     host.settle_in()
 
     def load() -> TextEngine:

@@ -75,6 +75,7 @@ MEMORY = MemoryHealth(
     level="soft",
     reason="700 MB available of 4000 MB by machine",
     level_s=3.0,
+    may_begin=True,
     available_bytes=712_345_678,
     swift_bytes=500_000_000,
     total_bytes=4_000_000_000,
