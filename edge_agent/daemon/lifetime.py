@@ -112,7 +112,10 @@ class Daemon:
         parts.needs.engine_bytes = source.engine_bytes
         if source.budget is not None:
             slots = parts.config.engine.slots
-            parts.needs.shared_bytes = source.budget.shared_bytes(slots=slots)
+            parts.needs.shared_bytes = (
+                0,
+                *(source.budget.shared_bytes(slots=running) for running in range(1, slots + 1)),
+            )
         parts.steward.context_tokens = source.served.context_tokens
         parts.sizes.know(source.budget, source.served.context_tokens, parts.steward.most_bytes)
 

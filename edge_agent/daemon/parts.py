@@ -60,7 +60,11 @@ class Parts:
         self.sizes = Sizes(self._longest_token_bytes)
         self.peers = Peers(config.peers, config.routing)
         self.supervisor = Supervisor(
-            config.engine, config.memory, standing, count_oom_kills=count_oom_kills
+            config.engine,
+            config.memory,
+            standing,
+            count_oom_kills=count_oom_kills,
+            without_engine=_without_engine(config),
         )
         self.watch = Watch(
             self.look_at_memory,
@@ -125,6 +129,7 @@ class Parts:
             obstacles=obstacles(load, self._rules),
             memory=self.watch.as_health(),
             peers=peers_health(peers),
+            cap_tokens=load.house.cap_tokens,
             held=self._ledger.held,
             at_peers=self._ledger.there,
             expected_wait_s=self.router.expected_wait_s(),
@@ -144,3 +149,9 @@ class Parts:
             return None
         ours = self.config.memory
         return within(seen, budget_bytes=ours.budget_bytes, reserve_bytes=ours.reserve_bytes)
+
+
+def _without_engine(config: Config) -> State:
+    """Return the state of a daemon whose processor cannot run the engine: peers answer, if any."""
+    has_help = bool(config.peers) and config.routing.fallback != "never"
+    return State.RELAY if has_help else State.FAILED

@@ -97,6 +97,8 @@ class Health(Struct, frozen=True, kw_only=True):
     memory: MemoryHealth | None = None
     """None before the first look."""
     peers: tuple[PeerHealth, ...] = ()
+    cap_tokens: int | None = None
+    """What prompt and answer together may be while memory is hard; None if that is the context."""
     held: int = 0
     """Requests that wait for memory."""
     at_peers: int = 0

@@ -51,6 +51,10 @@ class Reason(StrEnum):
     DRAINING = "draining"
 
 
+# While memory is HARD, what begins may be so much of the context: what can still grow is what the
+# level has to fear, and a large request would be the next to give way.
+HARD_CONTEXT_SHARE = 0.25
+
 # What a request waits for in these states; in the others the engine is there, or will not be.
 _WAITS_FOR = {
     State.PREPARING: Reason.LOADING,
@@ -104,6 +108,18 @@ class House:
     most_bytes: int | None = None
     """What a request may take when it is alone."""
     context_tokens: int | None = None
+    may_begin: bool = False
+    """New work may begin, though the level is not back at CALM."""
+
+    @property
+    def cap_tokens(self) -> int | None:
+        """Prompt and answer together, at most, while memory is HARD; None if that is the context.
+
+        It counts for what is still to begin: an answer that runs keeps what it was promised.
+        """
+        if self.level < Level.HARD or self.context_tokens is None:
+            return None
+        return max(1, int(self.context_tokens * HARD_CONTEXT_SHARE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +151,8 @@ class Need:
     """Until its deadline."""
     num_peers: int = 0
     """Peers that may and can answer it now."""
+    tokens: int = 0
+    """Of prompt and answer together, as far as can be told; `needed_bytes` is for these."""
     prompt_memory_bytes: int = 0
     """The part of `needed_bytes` that is taken when the prompt has been read."""
     fits_tokens: int = 0
@@ -169,7 +187,9 @@ def _without_peers(load: Load, need: Need, rules: Rules) -> Decision:
         return Decision(Place.REFUSE, Reason.NO_LOCAL_MODEL)
     if can_never_fit(house, need):
         return Decision(Place.REFUSE, Reason.TOO_LARGE)
-    if house.level is Level.CRITICAL or house.state is State.HELD:
+    is_critical = house.level is Level.CRITICAL or house.state is State.HELD
+    # HARD is kept for longer than anybody waits, so what is too large for it is told at once.
+    if is_critical or is_over_cap(house, need):
         return Decision(Place.REFUSE, Reason.PRESSURE)
     is_full = load.open_requests >= rules.slots + rules.queue_requests
     # One that is alone may be of any size that the wires let pass.
@@ -186,9 +206,15 @@ def can_never_fit(house: House, need: Need) -> bool:
     return is_long or _is_over(need.needed_bytes, house.most_bytes)
 
 
+def is_over_cap(house: House, need: Need) -> bool:
+    """Return whether this is too large to begin while memory is HARD."""
+    return _is_over(need.tokens, house.cap_tokens)
+
+
 def _at_the_engine(load: Load, need: Need, rules: Rules) -> Decision:
     house = load.house
-    if house.level >= Level.SOFT or _is_over(need.needed_bytes, house.room_bytes):
+    is_closed = house.level >= Level.SOFT and not house.may_begin
+    if is_closed or _is_over(need.needed_bytes, house.room_bytes):
         return Decision(Place.WAIT, Reason.PRESSURE)
     reason = _WAITS_FOR.get(house.state)
     if reason is not None:

@@ -29,8 +29,8 @@ class Ledger:
         self._at_engine: set[Entry] = set()
         self._at_door: set[Entry] = set()
         self._at_peers: set[Entry] = set()
-        self.num_read = 0
-        """Requests whose prompt the engine has read, ever."""
+        self.most_read = 0
+        """Most requests at once whose prompts the engine had read, since it loaded."""
 
     @property
     def here(self) -> int:
@@ -66,8 +66,13 @@ class Ledger:
 
     def has_read(self, entry: Entry) -> None:
         """Note that the engine has read the prompt of `entry`: most of its memory is taken."""
-        self.num_read += not entry.taken_bytes
         entry.taken_bytes = entry.need.prompt_memory_bytes or 1
+        num_read = sum(entry.taken_bytes > 0 for entry in self._at_engine)
+        self.most_read = max(self.most_read, num_read)
+
+    def engine_is_new(self) -> None:
+        """Note that an engine loads, which nobody has asked anything."""
+        self.most_read = 0
 
     def at_engine(self, need: Need) -> AbstractContextManager[Entry]:
         """Count a request that was handed to the engine."""

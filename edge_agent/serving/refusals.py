@@ -14,13 +14,14 @@ from edge_agent.errors import (
     PromptTooLong,
     Unavailable,
 )
+from edge_agent.guard.reading import Level
 from edge_agent.ops.health import State
-from edge_agent.serving.admission import Reason, retry_after_s
+from edge_agent.serving.admission import Reason, is_over_cap, retry_after_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edge_agent.serving.admission import Load, Need, Rules
+    from edge_agent.serving.admission import House, Load, Need, Rules
 
 
 # A service manager brings a stopped daemon back within seconds, if at all.
@@ -32,6 +33,8 @@ LATER_S = 60.0
 PEER_RETRY_S = 15.0
 # The guard wants memory to be free for half a minute before it lets work in again.
 PRESSURE_RETRY_S = 30.0
+# A lowered context is lowered for ten minutes at least, of which half have passed on average.
+LOWERED_RETRY_S = 300.0
 
 
 def refusal(reason: Reason, load: Load, need: Need, rules: Rules) -> EdgeError:
@@ -41,7 +44,8 @@ def refusal(reason: Reason, load: Load, need: Need, rules: Rules) -> EdgeError:
         return make(load, need, rules)
     if load.house.state is State.FAILED:
         return Loading(load.house.detail, LATER_S)
-    return Unavailable("no model is served here", LATER_S)
+    detail = load.house.detail
+    return Unavailable("no model is served here" + (f": {detail}" if detail else ""), LATER_S)
 
 
 def unavailable(error: EdgeError, peers_problem: str) -> Unavailable:
@@ -58,8 +62,18 @@ def _queue(load: Load) -> str:
     )
 
 
-def _pressure(load: Load, need: Need) -> str:
-    house = load.house
+def _pressure(load: Load, need: Need) -> Pressure:
+    house, cap = load.house, load.house.cap_tokens
+    if house.level is Level.HARD and is_over_cap(house, need):
+        sentence = (
+            f"memory is short (level hard): until it has recovered the context is {cap} tokens, "
+            f"not {house.context_tokens}, and the request needs about {need.tokens}"
+        )
+        return Pressure(sentence, LOWERED_RETRY_S)
+    return Pressure(_short(house, need), PRESSURE_RETRY_S)
+
+
+def _short(house: House, need: Need) -> str:
     needed, room = need.needed_bytes, house.room_bytes
     if needed is not None and room is not None and needed > room:
         return f"memory is short: the request needs {_mb(needed)}, there is room for {_mb(room)}"
@@ -85,5 +99,5 @@ _ERRORS: dict[Reason, Callable[[Load, Need, Rules], EdgeError]] = {
         _queue(load), retry_after_s(rules, load.pace_s)
     ),
     Reason.TOO_LARGE: lambda load, need, _: _too_large(load, need),
-    Reason.PRESSURE: lambda load, need, _: Pressure(_pressure(load, need), PRESSURE_RETRY_S),
+    Reason.PRESSURE: lambda load, need, _: _pressure(load, need),
 }

@@ -230,7 +230,7 @@ class Router:
         load = self.load(visit)
         decision = place(load, need, self._rules)
         if decision.place is not Place.REFUSE:
-            return decision, need, None
+            return visit.in_turn(decision), need, None
         return decision, need, self._refused(visit, decision.reason, load, need)
 
     def load(self, visit: Visit | None = None) -> Load:
@@ -273,7 +273,9 @@ class Router:
         return error if problem is None else unavailable(error, problem)
 
     def _goes_on(self, visit: Visit, decision: Decision, failed: Failed) -> bool:
-        """Return whether another source answers after `failed`."""
+        """Return whether another source answers after `failed`, or the same one later."""
+        if visit.is_given_back(failed):
+            return True
         if decision.place is Place.PEER:
             return visit.returns(failed)
         is_there = self._rules.fallback != "never" and self._usable_peers(visit.request) > 0

@@ -121,6 +121,7 @@ class Sizes:
         answer_tokens = min(answer, max(1, context - prompt_tokens))
         return replace(
             need,
+            tokens=prompt_tokens + answer_tokens,
             needed_bytes=budget.cache_bytes(prompt_tokens + answer_tokens),
             prompt_memory_bytes=budget.cache_bytes(prompt_tokens),
             fits_tokens=budget.most_tokens(self._most_bytes or 0),

@@ -1,8 +1,10 @@
 """Acts on the level of memory, and tells the router how the engine and memory are.
 
-SOFT: nothing new begins here (the router sees the level), and what is kept of ended requests goes
-first of all. HARD: the newest running request of the
-lowest priority gives way. CRITICAL: the engine ends, and comes back when the level has fallen.
+SOFT: nothing new begins here while memory is short (the router sees that), what waits for a slot
+goes back to the door, and what is kept of ended requests goes first of all. HARD: the newest of
+those that run with the lowest priority gives way, and each second one more while memory is as
+short; what begins after that is small. CRITICAL: the engine ends, and comes back when the level has
+fallen.
 """
 
 from __future__ import annotations
@@ -43,8 +45,13 @@ class Guard(Protocol):
         ...
 
     @property
+    def may_begin(self) -> bool:
+        """Whether new work may begin."""
+        ...
+
+    @property
     def retry_after_s(self) -> float:
-        """The least time after which the level can be lower."""
+        """The least time after which new work may begin."""
         ...
 
     @property
@@ -59,6 +66,10 @@ class Guard(Protocol):
 
     def subscribe(self, listener: Callable[[Level], None]) -> None:
         """Call `listener` whenever the level changes."""
+        ...
+
+    def subscribe_short(self, listener: Callable[[], None]) -> None:
+        """Call `listener` when HARD begins, and each second while memory is still as short."""
         ...
 
     def engine_killed(self) -> None:
@@ -88,6 +99,10 @@ class Engines(Protocol):
         """Let there be a process again."""
         ...
 
+    def recall(self, reason: str, *, retry_after_s: float) -> int:
+        """Take back what waits for a slot; return how many there were."""
+        ...
+
     def preempt(self, reason: str, *, retry_after_s: float) -> int:
         """Take the newest request of the lowest priority back; return how many there were."""
         ...
@@ -99,8 +114,10 @@ class EngineNeeds:
 
     engine_bytes: int = 0
     """Before any request, mapped weights apart."""
-    shared_bytes: int = 0
-    """Taken with the first request after a load, once for all."""
+    shared_bytes: tuple[int, ...] = (0,)
+    """Taken by the first steps with no, one, two … requests at once, up to all slots; it stays with
+    the engine and serves those that come after.
+    """
     had_bytes: int | None = None
     """What was available when the engine was last loaded."""
 
@@ -111,7 +128,7 @@ class EngineNeeds:
         Never more than it was content with: a machine that is always too small by our arithmetic
         would else never have its engine again.
         """
-        needed = self.engine_bytes + self.shared_bytes
+        needed = self.engine_bytes + self.shared_bytes[-1]
         return needed if self.had_bytes is None else min(needed, self.had_bytes)
 
 
@@ -133,13 +150,13 @@ class Steward:
         self._is_holding = False
         self.context_tokens: int | None = None
         self._needs = needs
-        self._read_at_load = 0
         standing.listen(self._note_load)
         supervisor.on_oom = self._struck
 
     def begin(self) -> None:
         """Act on the level that there is, and on every change from now on."""
         self._watch.subscribe(self._act)
+        self._watch.subscribe_short(self._make_room)
         self._act(self._watch.level)
 
     def look(self) -> House:
@@ -156,6 +173,7 @@ class Steward:
             room_bytes=room_bytes,
             most_bytes=self.most_bytes,
             context_tokens=self.context_tokens,
+            may_begin=self._watch.may_begin,
         )
 
     @property
@@ -169,12 +187,13 @@ class Steward:
 
     @property
     def _still_shared(self) -> int:
-        """What the engine will take with the first request that it answers."""
-        return self._needs.shared_bytes if self._ledger.num_read == self._read_at_load else 0
+        """What the engine will take when it answers more at once than it has since it loaded."""
+        shared_bytes = self._needs.shared_bytes
+        return shared_bytes[-1] - shared_bytes[min(self._ledger.most_read, len(shared_bytes) - 1)]
 
     def _note_load(self, state: State, _detail: str) -> None:
         if state is State.LOADING:
-            self._read_at_load = self._ledger.num_read
+            self._ledger.engine_is_new()
             memory = self._watch.memory
             self._needs.had_bytes = None if memory is None else memory.available_bytes
 
@@ -186,9 +205,16 @@ class Steward:
         elif self._is_holding:
             self._is_holding = False
             self._supervisor.release()
-        elif level is Level.HARD:
-            given = self._supervisor.preempt(self._why(), retry_after_s=self._retry_after_s)
-            logger.info("requests gave way for memory count=%d", given)
+        elif not self._watch.may_begin:
+            self._supervisor.recall(self._why(), retry_after_s=self._retry_after_s)
+
+    def _make_room(self) -> None:
+        """Have one request give way; none that waited in the engine begins in its place."""
+        why, retry_after_s = self._why(), self._retry_after_s
+        recalled = self._supervisor.recall(why, retry_after_s=retry_after_s)
+        given = self._supervisor.preempt(why, retry_after_s=retry_after_s)
+        if recalled or given:
+            logger.info("requests gave way for memory running=%d waiting=%d", given, recalled)
 
     def _struck(self, _how: str) -> None:
         self._watch.engine_killed()

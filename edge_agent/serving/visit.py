@@ -11,11 +11,12 @@ from edge_agent.errors import (
     PeerFailed,
     Pressure,
     PromptTooLong,
+    Recalled,
     TooLongForPeer,
     Unavailable,
 )
 from edge_agent.messages import Delta, Failed, ToolCall
-from edge_agent.serving.admission import Reason
+from edge_agent.serving.admission import Decision, Place, Reason
 
 if TYPE_CHECKING:
     from edge_agent.messages import Event, Request
@@ -50,6 +51,7 @@ class Visit:
         self.failed_here: Failed | None = None
         self.failed_there: Failed | None = None
         self._is_delivered = False
+        self._is_recalled = False
 
     def note(self, event: Event) -> None:
         """Take `event`, which goes out now, into account."""
@@ -71,6 +73,22 @@ class Visit:
             return False
         self.failed_here = failed
         return True
+
+    def is_given_back(self, failed: Failed) -> bool:
+        """Return whether the engine `failed` to begin with this for want of memory, and note it."""
+        self._is_recalled = self._is_recalled or failed.code == Recalled.code
+        return failed.code == Recalled.code
+
+    def in_turn(self, decision: Decision) -> Decision:
+        """Return `decision`, or to wait at the door first if the engine has just given this back.
+
+        Whoever gave it back and whoever decides may not see the same memory; the door is where one
+        waits for both.
+        """
+        if not self._is_recalled or decision.place is Place.PEER:
+            return decision
+        self._is_recalled = False
+        return Decision(Place.WAIT, Reason.PRESSURE)
 
     def returns(self, failed: Failed) -> bool:
         """Return whether the engine may answer after peers `failed`, and note that they have."""

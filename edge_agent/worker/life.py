@@ -155,7 +155,7 @@ class Life:
     async def _rest_for_ever(self, why: str) -> NoReturn:
         """Try no more: the processor stays what it is."""
         logger.error("engine cannot run here why=%s", why)
-        self._is_running = False  # so that no unload says that the next request loads the model
+        self._is_running = False  # so that no unload says that a request would load the model
         self._standing.change(self._without_engine, why)
         while True:
             await self.news.wait()

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from edge_agent.messages import Request
 
-_ON_DEMAND = "not loaded; the next request loads the model"
-_SENT_AWAY = "unloaded: {}; the next request loads the model"
+_ON_DEMAND = "not loaded; the model is loaded when a request needs it"
+_SENT_AWAY = "unloaded: {}; the model is loaded when a request needs it"
 _IDLE = "idle for {:g} s"
 
 
@@ -60,6 +60,10 @@ class Stay:
     def call(self) -> None:
         """Somebody wants it."""
         self._tenure = self._tenure.called()
+
+    def stay_as_usual(self) -> None:
+        """Somebody wants it for as long as is usual, whatever the last request asked for."""
+        self._tenure = self._tenure.kept(self._usual_s)
 
     def begin(self) -> None:
         """A new process is started."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NoReturn
 
-from edge_agent.errors import EdgeError, Poison, Pressure, Recalled
+from edge_agent.errors import EdgeError, Poison, Pressure, Recalled, Unsupported
 from edge_agent.messages import Done, Failed
 from edge_agent.ops.health import State
 from edge_agent.worker.blame import Blame, fingerprint
@@ -44,6 +44,7 @@ class Supervisor:
         cannot run an engine at all.
         """
         self._limits = limits
+        self._standing = standing
         self._blame = Blame()
         self._most_kept_bytes = AS_CONFIGURED_BYTES
         self.ready: Ready | None = None
@@ -103,12 +104,17 @@ class Supervisor:
         await self._life.run(command)
 
     async def load(self) -> None:
-        """Return once the model is loaded and requests are taken; its idle time begins anew.
+        """Return once the model is loaded and requests are taken; its usual idle time begins anew.
 
         Raises:
+            Unsupported: there is no model that could be.
             Loading: it is not within `load_wait_s`, or cannot be.
             Pressure: memory is critical.
         """
+        if self._standing.state is State.RELAY:
+            problem = f"no model can be loaded here: {self._standing.detail}"
+            raise Unsupported(problem)
+        self._life.stay.stay_as_usual()
         with self._line.joined():
             await self._line.served(self._limits.load_wait_s)
 

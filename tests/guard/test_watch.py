@@ -100,14 +100,10 @@ def test_it_looks_more_often_when_memory_falls_fast() -> None:
     scene = Scene(0.8)
     watch = scene.watch()
     scene.now_s += 1
-    scene.share = 0.5
+    scene.share = 0.55
     watch.poll()
     assert watch.interval_s == CALM_POLL_S
     scene.now_s += 1
-    scene.share = 0.35
-    watch.poll()
-    assert watch.interval_s == CALM_POLL_S
-    scene.now_s += 0.5
     scene.share = 0.25
     watch.poll()
     assert watch.as_health().level == "calm"

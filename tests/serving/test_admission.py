@@ -39,6 +39,7 @@ houses = st.builds(
     room_bytes=amounts,
     most_bytes=amounts,
     context_tokens=st.none() | st.integers(1, 1 << 17),
+    may_begin=st.booleans(),
 )
 loads = st.builds(
     Load,
@@ -57,6 +58,7 @@ needs = st.builds(
     policy=st.sampled_from(Policy),
     left_s=st.none() | st.floats(0, 1e6),
     num_peers=st.integers(0, 16),
+    tokens=st.integers(0, 1 << 18),
     fits_tokens=st.integers(0, 1 << 18),
 )
 rules_ = st.builds(
@@ -171,6 +173,8 @@ def test_the_house_never_holds_more_than_slots_and_queue(
         (furnished(level=Level.SOFT), Decision(Place.WAIT, Reason.PRESSURE)),
         (furnished(level=Level.HARD), Decision(Place.WAIT, Reason.PRESSURE)),
         (furnished(level=Level.CRITICAL), Decision(Place.REFUSE, Reason.PRESSURE)),
+        (furnished(level=Level.SOFT, may_begin=True), Decision(Place.HERE, Reason.LOCAL)),
+        (furnished(level=Level.HARD, may_begin=True), Decision(Place.HERE, Reason.LOCAL)),
         (furnished(room_bytes=79), Decision(Place.WAIT, Reason.PRESSURE)),
         (furnished(room_bytes=None), Decision(Place.HERE, Reason.LOCAL)),
         (furnished(most_bytes=79), Decision(Place.REFUSE, Reason.TOO_LARGE)),
@@ -237,6 +241,21 @@ def test_what_can_never_fit_is_refused_with_the_numbers() -> None:
     long = refusal(Reason.TOO_LARGE, LOAD, replace(ALONE, least_tokens=80), RULES)
     assert long.code == "context_length_exceeded"
     assert "at least 80 tokens, the limit is 49" in str(long)
+
+
+@pytest.mark.parametrize("may_begin", [False, True])
+def test_what_is_large_does_not_wait_for_hard_to_pass(may_begin: bool) -> None:
+    load = furnished(level=Level.HARD, context_tokens=4096, may_begin=may_begin)
+    small, large = replace(ALONE, tokens=1024), replace(ALONE, tokens=1025)
+    assert load.house.cap_tokens == 1024
+    assert place(load, large, RULES) == Decision(Place.REFUSE, Reason.PRESSURE)
+    assert place(load, small, RULES).place is (Place.HERE if may_begin else Place.WAIT)
+    assert place(load, replace(large, num_peers=1), RULES).place is Place.PEER
+
+
+def test_the_context_is_lowered_by_hard_alone() -> None:
+    assert replace(HOUSE, level=Level.SOFT, context_tokens=4096).cap_tokens is None
+    assert replace(HOUSE, level=Level.HARD, context_tokens=None).cap_tokens is None
 
 
 @given(rules_, paces)

@@ -30,12 +30,24 @@ def test_a_request_counts_where_it_is_and_only_as_long_as_it_is_there() -> None:
 def test_what_is_taken_is_promised_no_longer() -> None:
     ledger = Ledger()
     with ledger.at_engine(NEED) as entry:
-        assert (ledger.promised_bytes, ledger.num_read) == (500, 0)
+        assert (ledger.promised_bytes, ledger.most_read) == (500, 0)
         ledger.has_read(entry)
         ledger.has_read(entry)
-        assert (ledger.promised_bytes, ledger.num_read) == (300, 1)
+        assert (ledger.promised_bytes, ledger.most_read) == (300, 1)
         entry.taken_bytes = 9999
         assert ledger.promised_bytes == 0
+
+
+def test_an_engine_remembers_how_many_it_read_at_once() -> None:
+    ledger = Ledger()
+    with ledger.at_engine(NEED) as one, ledger.at_engine(NEED) as other, ledger.at_engine(NEED):
+        ledger.has_read(one)
+        ledger.has_read(other)
+    with ledger.at_engine(NEED) as later:
+        ledger.has_read(later)
+    assert ledger.most_read == 2
+    ledger.engine_is_new()
+    assert ledger.most_read == 0
 
 
 def test_who_waits_at_the_door_is_promised_nothing() -> None:

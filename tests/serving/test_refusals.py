@@ -10,7 +10,7 @@ from edge_agent.errors import Pressure
 from edge_agent.guard.reading import Level
 from edge_agent.ops.health import State
 from edge_agent.serving.admission import Reason
-from edge_agent.serving.refusals import refusal, unavailable
+from edge_agent.serving.refusals import LOWERED_RETRY_S, refusal, unavailable
 from tests.serving.test_admission import ALONE, HOUSE, LOAD, RULES, furnished
 
 
@@ -42,3 +42,17 @@ def test_both_reasons_are_told_where_peers_fail_too() -> None:
     # Whichever is back first will do, and a peer is found within seconds.
     assert str(error) == "memory is short, and attic is away; retry in 15 s"
     assert error.retry_after_s == 15
+
+
+def test_a_lowered_context_is_told_with_both_numbers_and_the_size_of_the_request() -> None:
+    house = replace(HOUSE, level=Level.HARD, context_tokens=4096)
+    need = replace(ALONE, tokens=1500)
+    error = refusal(Reason.PRESSURE, replace(LOAD, house=house), need, RULES)
+    assert "the context is 1024 tokens, not 4096, and the request needs about 1500" in str(error)
+    assert error.retry_after_s == LOWERED_RETRY_S
+
+
+def test_where_no_model_can_be_served_the_reason_is_told() -> None:
+    load = furnished(state=State.RELAY, detail="this processor lacks instructions")
+    error = refusal(Reason.NO_LOCAL_MODEL, load, ALONE, RULES)
+    assert str(error).startswith("no model is served here: this processor lacks instructions")

@@ -29,23 +29,32 @@ class FakeWatch:
         self.level = Level.CALM
         self.reason = "400 MB available"
         self.retry_after_s = 120.0
+        self.may_begin = True
         self.room_bytes: int | None = 1000
         self.memory: Memory | None = Memory(
             available_bytes=2 * GB, swift_bytes=GB, total_bytes=4 * GB, bound="machine"
         )
         self.kills = 0
         self._listener: Callable[[Level], None] = print
+        self.is_short: Callable[[], None] = print
 
     def subscribe(self, listener: Callable[[Level], None]) -> None:
         self._listener = listener
+
+    def subscribe_short(self, listener: Callable[[], None]) -> None:
+        self.is_short = listener
 
     def engine_killed(self) -> None:
         self.kills += 1
         self.become(Level.CRITICAL)
 
     def become(self, level: Level) -> None:
+        is_rise = level > self.level
         self.level = level
+        self.may_begin = self.may_begin and not is_rise
         self._listener(level)
+        if is_rise and level is Level.HARD:
+            self.is_short()
 
 
 class FakeSupervisor:
@@ -65,6 +74,10 @@ class FakeSupervisor:
 
     def release(self) -> None:
         self.done.append("release")
+
+    def recall(self, reason: str, *, retry_after_s: float) -> int:
+        self.done.append("recall")
+        return 0
 
     def preempt(self, reason: str, *, retry_after_s: float) -> int:
         self.done.append(f"preempt {reason} {retry_after_s:.0f}")
@@ -110,20 +123,39 @@ def test_what_can_be_given_back_is_room(home: Home) -> None:
     assert home.steward.look().room_bytes == 1300
 
 
-def test_soft_leaves_those_that_run_alone(home: Home) -> None:
+def test_soft_takes_back_what_waits_and_leaves_alone_what_runs(home: Home) -> None:
     home.watch.become(Level.SOFT)
+    home.watch.may_begin = True
     home.watch.become(Level.CALM)
-    assert home.supervisor.done == []
+    assert home.supervisor.done == ["recall"]
 
 
 def test_hard_takes_one_request_back_and_says_why(home: Home) -> None:
     home.watch.become(Level.HARD)
-    assert home.supervisor.done == ["preempt memory is hard: 400 MB available 120"]
+    assert set(home.supervisor.done[:-1]) == {"recall"}
+    assert home.supervisor.done[-1] == "preempt memory is hard: 400 MB available 120"
+
+
+def test_as_long_as_memory_is_short_one_more_gives_way(home: Home) -> None:
+    home.watch.become(Level.HARD)
+    home.supervisor.done.clear()
+    for _ in range(2):
+        home.watch.is_short()
+    assert [act.split()[0] for act in home.supervisor.done] == ["recall", "preempt"] * 2
+
+
+def test_a_fall_takes_nothing_from_those_that_began_meanwhile(home: Home) -> None:
+    home.watch.become(Level.HARD)
+    home.supervisor.done.clear()
+    home.watch.may_begin = True
+    home.watch.become(Level.SOFT)
+    assert home.supervisor.done == []
 
 
 def test_critical_ends_the_engine_until_the_level_falls(home: Home) -> None:
     home.watch.retry_after_s = 0.0
     home.watch.become(Level.CRITICAL)
+    home.watch.may_begin = True
     home.watch.become(Level.SOFT)
     home.watch.become(Level.CALM)
     hold = f"hold memory is critical: 400 MB available {LEAST_RETRY_S:.0f}"
@@ -164,13 +196,17 @@ def test_what_the_first_request_takes_for_all_is_kept_for_it(home: Home) -> None
     need = Need(
         prompt_bytes=0, least_tokens=0, likely_tokens=0, needed_bytes=0, policy=Policy.LOCAL
     )
-    home.needs.shared_bytes = 300
-    assert home.steward.look().room_bytes == 700
+    home.needs.shared_bytes = (0, 300, 350)
+    assert home.steward.look().room_bytes == 650
     with home.ledger.at_engine(need) as entry:
         home.ledger.has_read(entry)
+    assert home.steward.look().room_bytes == 950  # a second one at once has not been yet
+    with home.ledger.at_engine(need) as one, home.ledger.at_engine(need) as other:
+        home.ledger.has_read(one)
+        home.ledger.has_read(other)
     assert home.steward.look().room_bytes == 1000
     home.standing.change(State.LOADING, "again")
-    assert home.steward.look().room_bytes == 700
+    assert home.steward.look().room_bytes == 650
 
 
 def test_what_can_ever_be_taken_is_what_the_engine_and_the_mark_leave(home: Home) -> None:
@@ -179,7 +215,7 @@ def test_what_can_ever_be_taken_is_what_the_engine_and_the_mark_leave(home: Home
 
 
 def test_an_engine_comes_back_where_it_was_content_before(home: Home) -> None:
-    home.needs.engine_bytes, home.needs.shared_bytes = 2 * GB, GB
+    home.needs.engine_bytes, home.needs.shared_bytes = 2 * GB, (0, GB)
     assert home.needs.load_bytes == 3 * GB
     home.standing.change(State.LOADING, "again")
     assert home.needs.load_bytes == 2 * GB  # what was available then

@@ -21,6 +21,7 @@ from edge_agent.errors import (
     PeerRefused,
     Pressure,
     PromptTooLong,
+    Recalled,
     TooLongForPeer,
 )
 from edge_agent.guard.reading import Level
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from edge_agent.serving.admission import Fallback, House
 
 CRASHED = Failed.of(EngineCrashed("signal 9"))
+RECALLED = Failed.of(Recalled("memory is soft", 30))
 SQUEEZED = Failed.of(Pressure("memory is hard", 30))
 PEER_AWAY = Failed.of(PeerFailed("attic", "refuses the connection"))
 CALL = ToolCall(id="c", name="look", arguments="{}")
@@ -199,6 +201,31 @@ async def test_who_waits_for_memory_is_told_when_the_house_closes() -> None:
     site.router.drain()
     site.router.changed()
     assert codes(await waiting) == ["draining"]
+
+
+async def test_who_is_given_back_unbegun_waits_at_the_door_and_is_asked_again() -> None:
+    site = Site(ScriptedBackend(ACCEPTED, RECALLED), patience_s=10)
+    asked = asyncio.create_task(site.ask())
+    await until(lambda: site.ledger.held == 1)
+    site.engine.then(ACCEPTED, Delta("x"), DONE)
+    site.router.changed()
+
+    assert await asked == [HERE, HERE, Delta("x"), DONE]
+
+
+async def test_who_is_given_back_again_and_again_is_refused_in_the_end() -> None:
+    site = Site(ScriptedBackend(RECALLED), patience_s=0.05)
+    assert codes(await site.ask()) == [Pressure.code]
+
+
+async def test_who_is_given_back_unbegun_goes_to_a_peer_that_can() -> None:
+    site = Site(ScriptedBackend(RECALLED), ScriptedPeers(*THERE), patience_s=10)
+    asked = asyncio.create_task(site.ask())
+    await until(lambda: site.ledger.held == 1)
+    site.house = TIGHT
+    site.router.changed()
+
+    assert await asked == from_attic("pressure")
 
 
 async def test_a_reader_that_leaves_a_peer_stops_it() -> None:

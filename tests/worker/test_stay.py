@@ -44,7 +44,7 @@ async def test_the_alarm_rings_when_idleness_lasted_for_long_enough() -> None:
     stay.look(is_idle=True)
 
     assert stay.move(has_process=True, open_requests=0) is Move.END
-    assert stay.why == "unloaded: idle for 0.01 s; the next request loads the model"
+    assert stay.why == "unloaded: idle for 0.01 s; the model is loaded when a request needs it"
 
 
 @pytest.mark.parametrize("change", ["busy", "closed", "next process"])
@@ -83,9 +83,12 @@ async def test_a_negative_time_is_for_ever() -> None:
 
 async def test_it_says_why_there_is_no_process() -> None:
     stay = Stay(LONG_S, on_due=Bell())
-    assert stay.why == "not loaded; the next request loads the model"
+    assert stay.why == "not loaded; the model is loaded when a request needs it"
     stay.send_away("asked for by an operator")
-    assert stay.why == "unloaded: asked for by an operator; the next request loads the model"
+    assert (
+        stay.why
+        == "unloaded: asked for by an operator; the model is loaded when a request needs it"
+    )
     stay.hold("memory is critical", 7.0)
     assert (stay.why, stay.retry_after_s, stay.is_held) == ("memory is critical", 7.0, True)
     stay.release()

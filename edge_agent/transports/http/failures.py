@@ -44,6 +44,7 @@ STATUS: dict[str, int] = {
     "engine_crashed": HTTPStatus.SERVICE_UNAVAILABLE,
     "loading": HTTPStatus.SERVICE_UNAVAILABLE,
     "memory_pressure": HTTPStatus.SERVICE_UNAVAILABLE,
+    "recalled": HTTPStatus.SERVICE_UNAVAILABLE,
     "model_unusable": HTTPStatus.SERVICE_UNAVAILABLE,
     "overloaded": HTTPStatus.SERVICE_UNAVAILABLE,
     "unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
