@@ -227,10 +227,13 @@ class Child:
         self.kill()
 
     def kill(self) -> None:
-        """End the process at once."""
-        if self._process.returncode is None:
-            # Whoever was first killed it: the loop may not have heard yet that the kernel did.
-            self._was_shot = self._was_shot or not is_ending(self.pid)
+        """End the process at once, unless something else just did.
+
+        That the kernel did may not have been heard yet. Signalling it then would be wrong twice:
+        `subprocess` reaps what it finds dead, and how it died would be lost to who waits for it.
+        """
+        if self._process.returncode is None and not is_ending(self.pid):
+            self._was_shot = True
             self._process.kill()
 
     async def stop(self) -> None:
