@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import aclosing
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -12,11 +11,10 @@ from msgspec import Struct
 from edge_agent.messages import Accepted, Done, Timings
 from edge_agent.serving.peers import breaker
 from edge_agent.serving.peers.breaker import Breaker, Fault, Standing
-from edge_agent.serving.peers.capability import Ability, Flavour, has_room, lacks, too_long
+from edge_agent.serving.peers.capability import Flavour
 from edge_agent.serving.peers.door import may_go
 from edge_agent.serving.peers.exchange import Exchange, Order
-from edge_agent.serving.peers.findings import Finding
-from edge_agent.serving.peers.ollama_call import context_for
+from edge_agent.serving.peers.known import Known
 from edge_agent.serving.peers.probe import look
 from edge_agent.serving.peers.reply import End
 from edge_agent.serving.peers.trouble import Kind, Trouble
@@ -66,17 +64,7 @@ class Peer:
         self.running = 0
         self.is_well = True
         """As the last probe saw it; who was not probed yet may be."""
-        is_ollama = settings.kind == "ollama"
-        flavour = Flavour.OLLAMA if is_ollama else Flavour.OPENAI
-        # What is known by the configuration alone, then what the last good probe found.
-        self._found = Finding(
-            ability=Ability(flavour=flavour, context_tokens=settings.context),
-            names=frozenset({settings.model}),
-        )
-        self.is_known = is_ollama
-        """Whether it is known what it can do: others tell that when they are probed."""
-        self._was_found = False
-        self._running_then = 0
+        self.known = Known.by_configuration(settings)
         self._problem: str | None = None
         self._door = door
         self._clock = clock
@@ -96,13 +84,13 @@ class Peer:
             kind=settings.kind,
             zone=settings.zone,
             model=settings.model,
-            flavour=self._found.ability.flavour,
+            flavour=self.known.found.ability.flavour,
             breaker=self.standing,
             running=self.running,
             is_well=self.is_well,
             problem=self._problem,
-            context_tokens=self._found.ability.context_tokens,
-            open_requests=self._found.open_requests,
+            context_tokens=self.known.found.ability.context_tokens,
+            open_requests=self.known.found.open_requests,
         )
 
     def rank(self, errand: Errand) -> tuple[bool, bool, int, bool, int]:
@@ -111,16 +99,9 @@ class Peer:
         Those that probes reach, that have the room, by priority; those whose model is in memory,
         then those with less to do.
         """
-        is_cold = (
-            self._found.ability.flavour is Flavour.OLLAMA
-            and self._was_found
-            and self._found.loaded_tokens is None
-        )
-        # What we gave it was among its requests; we know best how much of that is left.
-        others = max(0, (self._found.open_requests or 0) - self._running_then)
-        is_tight = not has_room(self._found.ability, errand)
-        priority = self.settings.priority
-        return not self.is_well, is_tight, -priority, is_cold, others + self.running
+        known, priority = self.known, self.settings.priority
+        is_tight = not known.has_room(errand)
+        return not self.is_well, is_tight, -priority, known.is_cold, known.work(self.running)
 
     def obstacle(self, errand: Errand) -> str | None:
         """Return why `errand` cannot go there now, to follow the name; None if it can."""
@@ -128,21 +109,13 @@ class Peer:
 
     def unfitness(self, errand: Errand) -> str | None:
         """Return why `errand` can never go there, as far as is known of the peer."""
-        return self.bar(errand) or self.inability(errand)
+        return self.bar(errand) or self.known.inability(errand)
 
     def bar(self, errand: Errand) -> str | None:
         """Return why `errand` must not go there; None if it may."""
         if may_go(errand.policy, self.settings.zone):
             return None
         return f"is in zone {self.settings.zone}, and the policy is {errand.policy.value!r}"
-
-    def inability(self, errand: Errand) -> str | None:
-        """Return why the peer could not answer `errand` if it came there; None if it could."""
-        return lacks(self._found.ability, errand.request) or self.shortness(errand)
-
-    def shortness(self, errand: Errand) -> str | None:
-        """Return why the context of its model is too short for `errand`; None if it may not be."""
-        return too_long(self._found.ability, errand)
 
     def _closed_door(self) -> str | None:
         """Return why nothing can go there now."""
@@ -169,12 +142,15 @@ class Peer:
         """
         began_s = self._clock()
         first_s: float | None = None
+        if self.settings.kind == "ollama":
+            self.known = self.known.loaded_for(errand, self.settings.context)
+        found = self.known.found
         order = Order(
             errand=errand,
-            flavour=self._found.ability.flavour,
-            names=self._found.names,
+            flavour=found.ability.flavour,
+            names=found.names,
             deadline_s=deadline_s,
-            context_tokens=self._context_for(errand),
+            context_tokens=found.loaded_tokens,
         )
         exchange = Exchange(self.settings, self._door, order, self._clock)
         self.running += 1
@@ -198,11 +174,10 @@ class Peer:
 
     async def probe(self, policy: Policy) -> None:
         """Find out how it is."""
-        finding = await look(self._door, self.settings, policy, self._found)
+        finding = await look(self._door, self.settings, policy, self.known.found)
         self.is_well = finding.problem is None
         if self.is_well:
-            self._found, self._was_found, self.is_known = finding, True, True
-            self._running_then = self.running
+            self.known = self.known.probed(finding, self.running)
         after = breaker.probed(self._breaker, self._clock(), is_well=self.is_well)
         # One that answers badly is not well because it is there.
         is_closed = after.open_until_s is None
@@ -211,19 +186,6 @@ class Peer:
     async def close(self) -> None:
         """End all connections."""
         await self._door.close()
-
-    def _context_for(self, errand: Errand) -> int | None:
-        """Return the context to ask for, and know that the model will be loaded with it."""
-        if self.settings.kind != "ollama":
-            return None
-        context = context_for(
-            errand.room_tokens,
-            fixed=self.settings.context,
-            loaded=self._found.loaded_tokens,
-            most=self._found.ability.context_tokens,
-        )
-        self._found = replace(self._found, loaded_tokens=context)
-        return context
 
     def _note(self, trouble: Trouble) -> None:
         """Remember that it did not answer, as far as that is its own doing."""

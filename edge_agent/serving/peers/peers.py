@@ -80,7 +80,8 @@ class Peers:
     def barred(self, request: Request) -> str:
         """Return which peers only the policy keeps `request` from, as one line; empty if none."""
         errand = self._errand(request)
-        bars = ((peer.name, peer.bar(errand)) for peer in self._peers if not peer.inability(errand))
+        able = (peer for peer in self._peers if not peer.known.inability(errand))
+        bars = ((peer.name, peer.bar(errand)) for peer in able)
         return "; ".join(f"{name} {why}" for name, why in bars if why)
 
     def refusal(self, request: Request) -> EdgeError | None:
@@ -90,11 +91,11 @@ class Peers:
         """
         errand = self._errand(request)
         allowed = [peer for peer in self._peers if may_go(errand.policy, peer.settings.zone)]
-        reasons = {peer.name: peer.unfitness(errand) for peer in allowed if peer.is_known}
+        reasons = {peer.name: peer.unfitness(errand) for peer in allowed if peer.known.is_certain}
         if not allowed or len(reasons) < len(allowed) or not all(reasons.values()):
             return None
         for peer in allowed:
-            if why := peer.shortness(errand):
+            if why := peer.known.shortness(errand):
                 return TooLongForPeer(peer.name, why)
         return Unsupported("; ".join(f"peer {name!r} {why}" for name, why in reasons.items()))
 

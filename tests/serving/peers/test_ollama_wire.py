@@ -102,13 +102,8 @@ async def test_calls_of_versions_before_ids_and_indices_get_an_id() -> None:
 
 
 async def test_what_its_parser_misses_comes_as_text_and_is_found() -> None:
-    """Its template for Phi-4-mini knows `functools` and not the tags of the model."""
-    words = [
-        "<|tool_call|>",
-        '[{"name": "light", "argu',
-        'ments": {"on": true}}]',
-        "<|/tool_call|>",
-    ]
+    """It looks for calls as the template of a model writes them, and models write others."""
+    words = ("<|tool_call|>", '[{"name": "light", "arguments"', ': {"on": true}}]<|/tool_call|>')
     last = await answered(*(line({"content": word}) for word in words), done(), tools=TOOLS)
     assert isinstance(last, Answer)
     assert [made.name for made in last.tool_calls] == ["light"]
@@ -117,7 +112,7 @@ async def test_what_its_parser_misses_comes_as_text_and_is_found() -> None:
 
 @pytest.mark.parametrize("more", [{}, {"status": 500}])
 async def test_an_error_in_the_stream_ends_it(more: dict[str, int]) -> None:
-    """Since 0.11 an error before the first piece is a status, later it is a line without `done`."""
+    """Newer versions give one before the first piece a status; later it is a line of its own."""
     error = {"error": "an error was encountered while running the model", **more}
     async with Double("ollama") as double, house(settings(double.url, "ollama")) as peers:
         double.fault = Fault(pieces=[line({"content": "a"}), json.dumps(error).encode() + b"\n"])
