@@ -120,7 +120,8 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     the parts of the daemon always carry them. Without `parallel_tool_calls` an answer ends after
     its first call. `policy` None means: as configured. `keep_alive_s` is how long the model stays
     loaded afterwards: 0 not at all, negative for ever, None as configured. `hops` counts the
-    edge_agents that the request came through before this one.
+    edge_agents that the request came through before this one. `client` is whom it counts for when
+    the engine is shared out fairly, as the transport knows it; empty: nobody in particular.
 
     `logprobs` is how many of the likeliest tokens are told beside each chosen one, None for no
     log-probabilities at all. `logit_bias` is added to the logits of those token ids. The first
@@ -141,6 +142,7 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     parallel_tool_calls: bool = True
     policy: Policy | None = None
     priority: Priority = Priority.NORMAL
+    client: str = ""
     keep_alive_s: float | None = None
     hops: int = 0
     logprobs: int | None = None

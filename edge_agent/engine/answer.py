@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from edge_agent.engine.draft import Drafter
 from edge_agent.engine.logprobs import Unsaid
 from edge_agent.engine.sampler import Picker
-from edge_agent.messages import Delta, Done, FinishReason, Timings, ToolCall, Usage
+from edge_agent.messages import Delta, Done, FinishReason, Priority, ToolCall, Usage
 from edge_agent.text.answer_text import AnswerText
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edge_agent.calls.reader import Piece
     from edge_agent.engine.acceptance import Acceptance
     from edge_agent.engine.adjustments import Late, Logits
+    from edge_agent.engine.clock import Clock
     from edge_agent.engine.logprobs import Asked
     from edge_agent.messages import Event, Sampling, TokenLogprob
     from edge_agent.text.answer_text import Offer
@@ -44,28 +45,15 @@ class Prepared:
     """What may not be chosen at first; stop strings do not end the answer before either."""
     bias: Mapping[int, float] = field(default_factory=dict)
     logprobs: Asked | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class Clock:
-    """When the stages of an answer began, in seconds of one monotonic clock."""
-
-    submitted_s: float
-    admitted_s: float = 0.0
-    first_token_s: float = 0.0
-
-    def timings(self, now_s: float) -> Timings:
-        """Return how long each stage took, to the microsecond."""
-        first_token_s = self.first_token_s or now_s
-        return Timings(
-            queue_s=round(self.admitted_s - self.submitted_s, 6),
-            prefill_s=round(first_token_s - self.admitted_s, 6),
-            decode_s=round(now_s - first_token_s, 6),
-        )
+    priority: Priority = Priority.NORMAL
+    client: str = ""
+    """Whom it counts for when slots are shared out."""
+    deadline_s: float | None = None
+    """From when it is submitted."""
 
 
 class RunningAnswer:
-    """An admitted request in its slot."""
+    """A request that was begun, in its slot; preempted, it has none until it is resumed."""
 
     def __init__(
         self, prepared: Prepared, *, slot: int, vocab: int, arrival: int, clock: Clock
@@ -73,13 +61,15 @@ class RunningAnswer:
         self.id = prepared.id
         self.slot = slot
         self.arrival = arrival
-        """Rises by one per admitted request: who came first."""
+        """Rises by one per request: who came first."""
         self.clock = clock
         self.cached = 0
         """Tokens that the slot's KV cache holds."""
         self.is_over = False
         """Its last token was committed."""
         self._taken_over = 0
+        self._was_cached = 0
+        """The most that it had in a slot's cache before it was preempted."""
         self._prepared = prepared
         self._generated: list[int] = []
         self._picker = Picker(
@@ -95,9 +85,23 @@ class RunningAnswer:
         self._drafts: Sequence[int] = ()
 
     @property
+    def prepared(self) -> Prepared:
+        """What it answers."""
+        return self._prepared
+
+    @property
+    def known(self) -> Sequence[int]:
+        """Prompt and answer, as far as it goes."""
+        return [*self._prepared.prompt, *self._generated]
+
+    @property
     def unread(self) -> int:
-        """Prompt tokens that are not in the cache yet; 0 once it decodes."""
-        return max(len(self._prepared.prompt) - self.cached, 0)
+        """Known tokens that are not in the cache yet; 0 once it decodes.
+
+        Those are of the prompt, or after a preemption of its own answer too.
+        """
+        left = len(self._prepared.prompt) + len(self._generated) - self.cached
+        return 0 if self._generated and left == 1 else left
 
     @property
     def total_tokens(self) -> int:
@@ -105,9 +109,15 @@ class RunningAnswer:
         return len(self._prepared.prompt) + self._prepared.max_tokens
 
     def take_over(self, count: int) -> None:
-        """Count the next `count` prompt tokens as cached: others had computed them."""
+        """Count the next `count` known tokens as cached: others had computed them."""
+        before = max(self.cached, self._was_cached)
         self.cached += count
-        self._taken_over += count
+        self._taken_over += max(self.cached - before, 0)
+
+    def resume(self, slot: int, *, kept_tokens: int) -> None:
+        """Go on in `slot`, whose cache still holds the first `kept_tokens` known ones."""
+        self._was_cached = max(self._was_cached, self.cached)
+        self.slot, self.cached = slot, kept_tokens
 
     def offer(self, most_drafts: int, experience: Acceptance) -> list[float]:
         """Guess what comes next; return, draft by draft, the chance that all so far come true.
@@ -124,10 +134,13 @@ class RunningAnswer:
         return self._drafter.chances()
 
     def next_tokens(self, count: int) -> Sequence[int]:
-        """Return the `count` tokens to compute next: prompt, or the newest one and drafts."""
-        if self.unread:
-            return self._prepared.prompt[self.cached : self.cached + count]
-        return [self._generated[-1], *self._drafts[: count - 1]]
+        """Return the `count` tokens to compute next: unread ones, or the newest one and drafts."""
+        if not self.unread:
+            return [self._generated[-1], *self._drafts[: count - 1]]
+        prompt, end = self._prepared.prompt, self.cached + count
+        if end <= len(prompt):
+            return prompt[self.cached : end]
+        return self.known[self.cached : end]
 
     def pick(self, logits: Logits) -> int:
         """Choose the next token from logits float32 [vocab], which may be changed in place."""
@@ -140,7 +153,7 @@ class RunningAnswer:
 
     def commit(self, token: int, data: bytes, *, now_s: float) -> list[Event]:
         """Add a chosen token with its text bytes; return what to tell, `Done` if it is the last."""
-        self.clock.first_token_s = self.clock.first_token_s or now_s
+        self.clock.has_token(now_s)
         self._generated.append(token)
         if self._drafter:
             self._drafter.learn(token)

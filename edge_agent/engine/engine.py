@@ -6,40 +6,36 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_agent.engine.answer import Clock, RunningAnswer
 from edge_agent.engine.batch import Row
 from edge_agent.engine.decoder import Decoder
 from edge_agent.engine.heap import give_back
 from edge_agent.engine.kv_cache import KvDtype
 from edge_agent.engine.prefix import Prefixes
 from edge_agent.engine.prepare import Preparer
+from edge_agent.engine.scheduler.order import AGEING_S
 from edge_agent.engine.scheduler.pace import Pace
-from edge_agent.engine.scheduler.plan import SlotState, plan
+from edge_agent.engine.scheduler.plan import plan
+from edge_agent.engine.slots import Slots, Turn
 from edge_agent.engine.speculation import Speculation
-from edge_agent.errors import Cancelled, Overloaded
-from edge_agent.messages import Accepted, Failed
+from edge_agent.messages import Accepted
 from edge_agent.modelstore.manifest import read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from edge_agent.engine.answer import Prepared
-    from edge_agent.engine.prefix import Drop
+    from edge_agent.engine.answer import Prepared, RunningAnswer
     from edge_agent.engine.scheduler.plan import Work
     from edge_agent.messages import Event, Request
 
-# What a client is told to wait when the queue is full and nothing has finished yet.
-_FULL_RETRY_S = 5.0
 # Beyond those that run, for prefixes to stay where they are: conversations and system prompts that
-# take turns. They cost addresses, and a comparison each.
+# take turns, and preempted requests. They cost addresses, and a comparison each.
 _SPARE_SLOTS = 4
 
 
@@ -58,6 +54,7 @@ class Engine:
         kv_dtype: str = KvDtype.FP32,
         prefix_bytes: int | None = None,
         draft_tokens: int = 0,
+        ageing_s: float = AGEING_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Load `package` with room for `slots` requests of at most `context` tokens each.
@@ -65,7 +62,8 @@ class Engine:
         `kv_dtype` is a value of `KvDtype`. Up to `prefix_bytes` of what ended requests leave in the
         KV cache are kept for prompts that begin like them; None: as much as one request can fill.
         Where it pays, up to `draft_tokens` guessed tokens of each answer are verified in a step,
-        fewer than `chunk_tokens`.
+        fewer than `chunk_tokens`. A request that waits for `ageing_s` counts as one priority
+        higher.
 
         Raises:
             ModelError: the package cannot be loaded.
@@ -76,7 +74,6 @@ class Engine:
         self.slots = slots
         self.threads = threads
         self._chunk_tokens = chunk_tokens
-        self._queue_requests = queue_requests
         self._clock = clock
         self._preparer = Preparer(package, manifest, context=self.context)
         self._stop_ids = self._preparer.stop_ids
@@ -102,32 +99,37 @@ class Engine:
             bytes_of=arena.bytes_of,
         )
         give_back()
-        self._waiting: deque[tuple[Prepared, Clock]] = deque()
-        self._running: dict[int, RunningAnswer] = {}
+        self._slots = Slots(
+            self._decoder,
+            self._prefixes,
+            slots=slots,
+            queue_requests=queue_requests,
+            ageing_s=ageing_s,
+        )
         self._told: list[tuple[str, Event]] = []
-        self._arrivals = 0
+        self._turn: Turn | None = None
         self._pace = Pace()
         self._speculation = Speculation(draft_tokens)
 
     @property
     def busy(self) -> bool:
         """Whether `step` has anything to do or to tell."""
-        return bool(self._running or self._waiting or self._told)
+        return bool(self._slots.running or self._slots.waiting or self._told)
 
     @property
     def running(self) -> tuple[str, ...]:
         """Ids of the requests that have a slot."""
-        return tuple(answer.id for answer in self._running.values())
+        return tuple(answer.id for answer in self._slots.running.values())
 
     @property
     def prefilling(self) -> int:
         """Number of requests in a slot whose prompt is not read yet."""
-        return sum(answer.unread > 0 for answer in self._running.values())
+        return sum(answer.unread > 0 for answer in self._slots.running.values())
 
     @property
     def waiting(self) -> int:
         """Number of requests without a slot."""
-        return len(self._waiting)
+        return self._slots.waiting
 
     @property
     def kept_bytes(self) -> int:
@@ -147,33 +149,35 @@ class Engine:
         Raises:
             Overloaded: the queue is full.
         """
-        if len(self._waiting) >= self._queue_requests:
-            reason = f"{len(self._waiting)} requests are waiting, the limit"
-            raise Overloaded(reason, _FULL_RETRY_S)
-        self._waiting.append((prepared, Clock(submitted_s=self._clock())))
+        self._slots.join(prepared, self._clock())
         return Accepted(prompt_tokens=len(prepared.prompt))
 
     def cancel(self, request_id: str) -> None:
         """Stop working on a request, if it is here: its slot is free before the next step."""
-        for entry in list(self._waiting):
-            if entry[0].id == request_id:
-                self._waiting.remove(entry)
-                self._told.append((request_id, Failed.of(Cancelled())))
-        for answer in list(self._running.values()):
-            if answer.id == request_id:
-                self._release(answer)
-                self._told.append((request_id, Failed.of(Cancelled())))
+        self._told.extend(self._slots.cancel(request_id))
+
+    def turn(self) -> Turn:
+        """Give and take slots for the coming step; return whose requests that concerns.
+
+        `step` does it too, if nobody has since the last one.
+        """
+        if self._turn is None:
+            now_s = self._clock()
+            self._told.extend(self._slots.expire(now_s))
+            self._turn = self._slots.turn(now_s)
+        return self._turn
 
     def step(self) -> list[tuple[str, Event]]:
         """Compute one step; return the events it brought, those of one request in order."""
+        self.turn()
+        self._turn = None
         told, self._told = self._told, []
-        self._admit()
-        self._share()
-        work = plan(self._slot_states(), pace=self._pace, chunk_tokens=self._chunk_tokens)
+        self._slots.share()
+        began_s = self._clock()
+        work = plan(self._slots.states(began_s), pace=self._pace, chunk_tokens=self._chunk_tokens)
         if work:
             work = self._speculation.widen(work, self._offers(work))
             rows = [self._row(item) for item in work]
-            began_s = self._clock()
             logits = self._decoder.forward(rows)
             self._learn_pace(work, took_s=self._clock() - began_s)
             told.extend(self._commit(rows, logits))
@@ -185,87 +189,36 @@ class Engine:
         What was configured remains the most that is kept.
         """
         before = self._prefixes.kept_bytes
-        self._drop(self._prefixes.limit(to_bytes))
+        self._slots.drop(self._prefixes.limit(to_bytes))
         return before - self._prefixes.kept_bytes
 
     def close(self) -> None:
         """Forget everything that runs or waits, or is kept."""
-        self._waiting.clear()
-        for answer in list(self._running.values()):
-            self._release(answer)
+        self._slots.clear()
         self.shrink_prefixes(0)
-
-    def _admit(self) -> None:
-        """Give slots to those that wait longest, to each the one that saves it most."""
-        while self._waiting and len(self._running) < self.slots:
-            prepared, clock = self._waiting.popleft()
-            clock.admitted_s = self._clock()
-            place = self._prefixes.place(
-                np.asarray(prepared.prompt, np.int32),
-                offset=self._offset(len(prepared.prompt) + prepared.max_tokens),
-            )
-            if not place.is_clean:
-                self._decoder.arena.release(place.slot, keep_tokens=place.kept_tokens)
-            answer = RunningAnswer(
-                prepared,
-                slot=place.slot,
-                vocab=self._decoder.vocab,
-                arrival=self._arrivals,
-                clock=clock,
-            )
-            answer.take_over(place.kept_tokens)
-            self._running[place.slot] = answer
-            self._arrivals += 1
-
-    def _share(self) -> None:
-        """Copy to prompts what other slots hold more of, also of requests that came together."""
-        for answer in self._running.values():
-            copy = self._prefixes.share(answer.slot) if answer.unread else None
-            if copy:
-                self._decoder.arena.copy(copy.source, copy.target, start=copy.start, stop=copy.stop)
-                answer.take_over(copy.stop - copy.start)
-
-    def _slot_states(self) -> list[SlotState]:
-        return [
-            SlotState(
-                slot=slot,
-                arrival=answer.arrival,
-                unread=answer.unread,
-                kin=self._prefixes.kin(slot) if answer.unread else (),
-            )
-            for slot, answer in self._running.items()
-        ]
 
     def _offers(self, work: Sequence[Work]) -> dict[int, list[float]]:
         """Return by slot the chances of drafts, of every slot that decodes in this step."""
         most, shared = self._speculation.most_drafts, self._speculation.acceptance
-        decoding = (self._running[item.slot] for item in work if most)
+        decoding = (self._slots.running[item.slot] for item in work if most)
         return {answer.slot: answer.offer(most, shared) for answer in decoding if not answer.unread}
 
     def _learn_pace(self, work: tuple[Work, ...], *, took_s: float) -> None:
-        read = sum(item.num_tokens for item in work if self._running[item.slot].unread)
-        decoded = sum(item.num_tokens for item in work) - read
-        self._pace = self._pace.after(decode_tokens=decoded, prompt_tokens=read, took_s=took_s)
-        self._speculation.note_step(tokens=read + decoded, has_prompt=read > 0, seconds=took_s)
+        chunk = [item.num_tokens for item in work if self._slots.running[item.slot].unread]
+        answers, tokens = len(work) - len(chunk), sum(item.num_tokens for item in work)
+        self._pace = self._pace.after(answers=answers, prompt_tokens=sum(chunk), took_s=took_s)
+        self._speculation.note_step(tokens=tokens, has_prompt=bool(chunk), seconds=took_s)
 
     def _row(self, item: Work) -> Row:
-        answer = self._running[item.slot]
+        answer = self._slots.running[item.slot]
         return Row(
             slot=item.slot,
             past=answer.cached,
             tokens=answer.next_tokens(item.num_tokens),
             # A prompt ends in one row; the newest token and each draft have one of their own.
             num_logits=int(item.num_tokens >= answer.unread) if answer.unread else item.num_tokens,
-            position_offset=self._offset(answer.total_tokens),
+            position_offset=self._slots.position_offset(answer.total_tokens),
         )
-
-    def _offset(self, total_tokens: int) -> int:
-        """Return where positions begin in the rope tables, for a request of so many tokens.
-
-        The mode is fixed for life: a request that can grow long is long from its start.
-        """
-        rope = self._decoder.rope
-        return rope.long_offset if total_tokens > rope.short_limit else 0
 
     def _commit(
         self, rows: Sequence[Row], logits: NDArray[np.float32]
@@ -274,7 +227,8 @@ class Engine:
         end = 0
         for row in rows:
             start, end = end, end + row.num_logits
-            answer = self._running[row.slot]
+            answer = self._slots.running[row.slot]
+            self._slots.charge(answer, len(row.tokens))
             for event in self._advance(answer, row, logits[start:end]):
                 yield answer.id, event
 
@@ -290,6 +244,8 @@ class Engine:
         held = len(row.tokens) - num_drafts
         events: list[Event] = []
         for scores in logits:
+            if answer.clock.is_over(self._clock()):
+                break  # the next turn ends it
             scores[self._holes] = -np.inf
             token = answer.pick(scores)
             events += answer.commit(token, self._tokenizer.bytes_of(token), now_s=self._clock())
@@ -302,13 +258,5 @@ class Engine:
         accepted = held + num_drafts - len(row.tokens)
         self._speculation.note_drafts(drafted=num_drafts, accepted=accepted)
         if answer.is_over:
-            self._release(answer)
+            self._slots.release(answer)
         return events
-
-    def _release(self, answer: RunningAnswer) -> None:
-        del self._running[answer.slot]
-        self._drop(self._prefixes.finish(answer.slot))
-
-    def _drop(self, drops: Iterable[Drop]) -> None:
-        for drop in drops:
-            self._decoder.arena.release(drop.slot, keep_tokens=drop.keep_tokens)

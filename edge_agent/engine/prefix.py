@@ -84,6 +84,8 @@ class _Slot:
     depth: int = 0
     """The most tokens that one of them took over."""
     last_used: int = 0
+    awaited_by: int | None = None
+    """The number of the preempted request that goes on from here."""
 
     @property
     def held(self) -> Tokens:
@@ -141,14 +143,17 @@ class Prefixes:
         free = [number for number, slot in enumerate(self._slots) if slot.prompt is None]
         number = min(
             free,
-            key=lambda n: self._loss(n, keep=common[n]) + (best - common[n]) * _COPY_COST,
+            key=lambda n: (
+                self._is_missed(n, keep=common[n]),
+                self._loss(n, keep=common[n]) + (best - common[n]) * _COPY_COST,
+            ),
         )
         if best >= _LEAST_TOKENS:
             self._hit(self._slots[common.index(best)], best)
         slot, kept = self._slots[number], common[number]
         place = Place(slot=number, kept_tokens=kept, is_clean=slot.length == kept)
         self._forget(slot, keep=kept)
-        slot.prompt, slot.offset = prompt, offset
+        slot.prompt, slot.offset, slot.awaited_by = prompt, offset, None
         self.counts.rewound += kept
         return place
 
@@ -190,12 +195,23 @@ class Prefixes:
         slot.length += len(tokens)
         self.counts.computed += len(tokens)
 
-    def finish(self, number: int) -> list[Drop]:
-        """Keep what a request leaves in its slot; return what has to go for it."""
+    def finish(self, number: int, *, awaited_by: int | None = None) -> list[Drop]:
+        """Keep what a request leaves in its slot; return what has to go for it.
+
+        `awaited_by` is the number of a preempted request, which will go on from there: what is
+        awaited goes last, until `abandon`.
+        """
         slot = self._slots[number]
         slot.prompt = None
         slot.last_used = self._now
+        slot.awaited_by = awaited_by
         return self._evict()
+
+    def abandon(self, request: int) -> None:
+        """Treat what is kept for `request` as any other prefix: it is over, or goes on."""
+        for slot in self._slots:
+            if slot.awaited_by == request:
+                slot.awaited_by = None
 
     def limit(self, most_bytes: int) -> list[Drop]:
         """Keep at most `most_bytes` (and the budget) from now on; return what has to go."""
@@ -232,12 +248,17 @@ class Prefixes:
         lost = slot.length - safe + slot.hits * max(slot.depth - safe, 0)
         return lost / (self._now - slot.last_used + 1)
 
+    def _is_missed(self, number: int, *, keep: int) -> bool:
+        """Return whether somebody will need what a slot holds beyond the first `keep` tokens."""
+        slot = self._slots[number]
+        return slot.awaited_by is not None and slot.length > keep
+
     def _evict(self) -> list[Drop]:
         """Forget the least valuable prefixes until the rest is within the limit."""
         drops = []
         while (excess := self.kept_bytes - self._limit_bytes) > 0:
             kept = [number for number, slot in enumerate(self._slots) if slot.is_kept]
-            number = min(kept, key=lambda n: self._loss(n, keep=0))
+            number = min(kept, key=lambda n: (self._is_missed(n, keep=0), self._loss(n, keep=0)))
             slot = self._slots[number]
             # Its beginning is what most prompts share: only as much goes as has to.
             room = self.bytes_of(slot.length) - excess

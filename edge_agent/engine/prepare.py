@@ -85,6 +85,9 @@ class Preparer:
             late=self._late(request, max_tokens) if request.min_tokens else None,
             bias=request.logit_bias,
             logprobs=self._asked(request.logprobs),
+            priority=request.priority,
+            client=request.client,
+            deadline_s=request.deadline_s,
         )
 
     def _check_ids(self, ids: Iterable[int], param: str) -> None:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 REMEMBERED = 1024
 # Who asks, how and where the answer may come from, and what happens afterwards.
 _NOT_COMPUTED = (
-    "id", "model", "stream", "deadline_s", "policy", "priority", "keep_alive_s", "hops",
+    "id", "model", "stream", "deadline_s", "policy", "priority", "client", "keep_alive_s",
+    "hops",
 )  # fmt: skip
 
 

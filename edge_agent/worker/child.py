@@ -25,6 +25,7 @@ from edge_agent.worker.link import (
     FrameReader,
     LinkBroken,
     LoadFailed,
+    Paused,
     Ready,
     Run,
     Shrink,
@@ -171,9 +172,9 @@ class Child:
         match message:
             case Emit(id=link_id, event=event):
                 self._deliver(link_id, event)
-            case Started(id=link_id):
+            case Started(id=link_id) | Paused(id=link_id):
                 if stream := self._streams.get(link_id):
-                    stream.is_started = True
+                    stream.is_started = isinstance(message, Started)
             case Beat(kept_bytes=kept_bytes):  # its arrival is most of its meaning
                 self.kept_bytes = kept_bytes
             case Ready():

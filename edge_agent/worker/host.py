@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from edge_agent.errors import EdgeError, Internal
-from edge_agent.messages import Accepted, Done, Event, Failed, Request
+from edge_agent.messages import Accepted, Event, Failed, Request
 from edge_agent.ops import log
 from edge_agent.worker.intake import Intake, Submit
 from edge_agent.worker.link import (
@@ -26,6 +26,7 @@ from edge_agent.worker.link import (
     Cancel,
     Emit,
     LoadFailed,
+    Paused,
     Ready,
     Shrink,
     Started,
@@ -51,6 +52,18 @@ ORPHAN_GRACE_S = 1.0
 OOM_SCORE_FILE = Path("/proc/self/oom_score_adj")
 
 PreparedT = TypeVar("PreparedT")
+
+
+class Turn(Protocol):
+    """Whose turn it is."""
+
+    @property
+    def started(self) -> Sequence[str]:
+        """Ids of requests that have a slot from now on."""
+
+    @property
+    def paused(self) -> Sequence[str]:
+        """Ids of those that gave theirs up, and will get one again."""
 
 
 class StepEngine(Protocol[PreparedT]):
@@ -82,13 +95,16 @@ class StepEngine(Protocol[PreparedT]):
         """Do what needs no engine state, in any thread; raises EdgeError as a refusal."""
 
     def submit(self, prepared: PreparedT) -> Accepted:
-        """Queue a request; slots are given in this order. Raises EdgeError as a refusal."""
+        """Queue a request. Raises EdgeError as a refusal."""
 
     def cancel(self, request_id: str) -> None:
         """Stop working on a request, if it is here; the next step tells of its end."""
 
     def shrink_prefixes(self, to_bytes: int) -> int:
         """Keep at most so much of ended requests from now on; return the bytes that this freed."""
+
+    def turn(self) -> Turn:
+        """Decide who has a slot in the coming step."""
 
     def step(self) -> list[tuple[str, Event]]:
         """Compute one step and return the events it brought."""
@@ -104,7 +120,6 @@ class Host(Generic[PreparedT]):
         self._intake = intake
         self._link = link
         self._out = bytearray()
-        self._queued: dict[str, None] = {}  # submitted and without a slot, oldest first
         self._steps = 0
         self._last_beat_s = 0.0
 
@@ -128,7 +143,6 @@ class Host(Generic[PreparedT]):
                 case Submit(id=request_id, prepared=prepared):
                     self._submit(request_id, prepared)
                 case Cancel(id=request_id):
-                    self._queued.pop(request_id, None)
                     self._engine.cancel(request_id)
                 case Shrink(to_bytes=to_bytes):
                     self._engine.shrink_prefixes(to_bytes)
@@ -139,7 +153,6 @@ class Host(Generic[PreparedT]):
     def _submit(self, request_id: str, prepared: PreparedT) -> None:
         try:
             event: Event = self._engine.submit(prepared)
-            self._queued[request_id] = None
         except EdgeError as exc:
             event = Failed.of(exc)
         except Exception:
@@ -148,16 +161,15 @@ class Host(Generic[PreparedT]):
         self._send(Emit(id=request_id, event=event))
 
     def _name_suspects(self) -> None:
-        """Tell which requests get a slot in the coming step: free slots go to the oldest."""
-        free = self._engine.slots - len(self._engine.running)
-        for request_id in list(self._queued)[:free]:
-            del self._queued[request_id]
+        """Tell which requests get a slot in the coming step, and which are out of it."""
+        turn = self._engine.turn()
+        for request_id in turn.paused:
+            self._send(Paused(id=request_id))
+        for request_id in turn.started:
             self._send(Started(id=request_id))
 
     def _emit(self, events: list[tuple[str, Event]]) -> None:
         for request_id, event in events:
-            if isinstance(event, Done | Failed):
-                self._queued.pop(request_id, None)
             self._send(Emit(id=request_id, event=event))
 
     def _beat_when_due(self) -> None:

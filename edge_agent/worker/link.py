@@ -71,6 +71,12 @@ class Started(Struct, frozen=True, kw_only=True, tag="started"):
     id: str
 
 
+class Paused(Struct, frozen=True, kw_only=True, tag="paused"):
+    """Child to parent: request `id` lost its slot to a more urgent one, and will get one again."""
+
+    id: str
+
+
 class Beat(Struct, frozen=True, kw_only=True, tag="beat"):
     """Child to parent, at least once a second while healthy: alive, how busy, how full."""
 
@@ -88,7 +94,7 @@ class LoadFailed(Struct, frozen=True, kw_only=True, tag="load_failed"):
 
 
 ToChild = Run | Cancel | Shrink | Stop
-ToParent = Ready | Started | Emit | Beat | LoadFailed
+ToParent = Ready | Started | Paused | Emit | Beat | LoadFailed
 
 
 class LinkBroken(Exception):

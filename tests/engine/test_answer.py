@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.engine.adjustments import Late
-from edge_agent.engine.answer import Clock, Prepared, RunningAnswer
+from edge_agent.engine.answer import Prepared, RunningAnswer
+from edge_agent.engine.clock import Clock
 from edge_agent.engine.logprobs import Asked
 from edge_agent.messages import Delta, Done, FinishReason, Sampling, ToolCall
 from edge_agent.text.answer_text import Offer
@@ -53,7 +54,14 @@ def answer(
         own_stop_ids=own_stop_ids,
         late=late,
     )
-    return RunningAnswer(prepared, slot=0, vocab=8, arrival=0, clock=Clock(submitted_s=0.0))
+    return RunningAnswer(prepared, slot=0, vocab=8, arrival=0, clock=clock())
+
+
+def clock() -> Clock:
+    """Return the clock of a request that had its slot at once."""
+    clock = Clock(submitted_s=0.0)
+    clock.has_slot(0.0)
+    return clock
 
 
 def tokens_of(text: str) -> list[int]:
@@ -182,9 +190,7 @@ def told_with_logprobs(
         logprobs=asked if is_told else None,
         **{"stop": (), "max_tokens": len(tokens), **options},
     )
-    running = RunningAnswer(
-        prepared, slot=0, vocab=len(tokens), arrival=0, clock=Clock(submitted_s=0.0)
-    )
+    running = RunningAnswer(prepared, slot=0, vocab=len(tokens), arrival=0, clock=clock())
     told: list[list[Event]] = []
     for token, data in enumerate(tokens):
         logits = np.zeros(len(tokens), np.float32)
@@ -247,3 +253,33 @@ def test_a_token_is_told_with_its_first_character(tokens: list[bytes], stop: lis
         shown += len(text_of(events))
         num_told += len(ids_of(events))
         assert num_told == sum(at < shown for at in first_chars[:num_tokens])
+
+
+def test_what_it_had_computed_itself_is_no_saving_when_it_goes_on() -> None:
+    running = answer()
+    running.take_over(1)
+    running.cached += 1
+    running.resume(3, kept_tokens=0)
+    running.take_over(2)
+    assert (running.slot, running.unread, running.next_tokens(1)) == (3, 1, [3])
+    running.cached += 1
+    told = run(running, [END])
+
+    assert end_of(told).usage.cached_tokens == 1
+
+
+def test_a_resumed_answer_reads_its_own_tokens_like_a_prompt() -> None:
+    running = answer()
+    tokens = tokens_of("hello world wide")
+    run(running, tokens)
+    running.cached = len(running.known) - 1
+    assert (running.unread, list(running.next_tokens(1))) == (0, tokens[-1:])
+
+    running.resume(1, kept_tokens=2)
+    assert list(running.known) == [1, 2, 3, *tokens]
+    assert running.unread == len(running.known) - 2
+    assert list(running.next_tokens(2)) == [3, *tokens[:1]]
+    running.cached += 2
+    assert list(running.next_tokens(running.unread)) == tokens[1:]
+    running.cached = len(running.known) - 1
+    assert (running.unread, list(running.next_tokens(1))) == (0, tokens[-1:])

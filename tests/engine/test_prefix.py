@@ -179,6 +179,33 @@ def test_the_last_slot_with_a_shared_beginning_is_evicted_last() -> None:
     assert house.kept_bytes <= bytes_of(220)
 
 
+def test_what_a_preempted_request_awaits_goes_last() -> None:
+    house = prefixes(slots=2)
+    place = house.place(prompt((9, 20)), offset=0)
+    house.grow(place.slot, [9] * 19)
+    assert house.finish(place.slot, awaited_by=5) == []
+    answered(house, prompt((8, 100)))
+
+    # By what they are worth, it would be the other way round.
+    assert house.place(prompt((7, 50)), offset=0).slot == 1
+    house.finish(1)
+    assert house.place(prompt((9, 20)), offset=0) == Place(slot=0, kept_tokens=19, is_clean=True)
+
+
+def test_the_last_to_be_evicted_is_what_is_awaited() -> None:
+    house = prefixes()
+    place = house.place(prompt((9, 20)), offset=0)
+    house.grow(place.slot, [9] * 20)
+    house.finish(place.slot, awaited_by=5)
+    answered(house, prompt((8, 100)))
+
+    assert house.limit(bytes_of(20)) == [Drop(slot=1, keep_tokens=0)]
+    house.abandon(5)
+    house.limit(1 << 40)
+    answered(house, prompt((8, 100)))
+    assert house.limit(bytes_of(100)) == [Drop(slot=0, keep_tokens=0)]
+
+
 def test_a_prefix_that_does_not_fit_keeps_its_beginning() -> None:
     house = prefixes(budget_bytes=bytes_of(40))
     _, drops = answered(house, prompt(SYSTEM))

@@ -18,6 +18,7 @@ from edge_agent.worker.link import (
     Cancel,
     Emit,
     FrameReader,
+    Paused,
     Run,
     Shrink,
     Started,
@@ -26,6 +27,7 @@ from edge_agent.worker.link import (
     ToParent,
     encode,
 )
+from tests.worker.text_engine import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,9 +84,17 @@ class WordEngine:
         self.kept_bytes = to_bytes
         return 0
 
+    def turn(self) -> Turn:
+        """Words that begin with "urgent" take the slot of others."""
+        self._queue.sort(key=lambda name: not name.startswith("urgent"))
+        paused = self._running if self._queue and self._queue[0].startswith("urgent") else []
+        self._running = [name for name in self._running if name not in paused]
+        started = [] if self._running else self._queue[:1]
+        self._queue = [name for name in self._queue if name not in started] + paused
+        self._running += started
+        return Turn(started, paused)
+
     def step(self) -> list[tuple[str, Event]]:
-        if self._queue and not self._running:
-            self._running.append(self._queue.pop(0))
         self.steps_with.append(self.running)
         return [(request_id, Delta("word ")) for request_id in self._running]
 
@@ -195,6 +205,21 @@ def test_a_cancelled_request_frees_its_slot(parent: Parent) -> None:
     while parent.next() != Started(id="r2"):
         pass
     assert parent.next() == Emit(id="r2", event=Delta("word "))
+
+
+def test_who_gives_its_slot_up_is_no_suspect_until_it_goes_on(parent: Parent) -> None:
+    parent.engine.gate.set()
+    parent.run("r1")
+    while parent.next() != Emit(id="r1", event=Delta("word ")):
+        pass
+    parent.run("urgent")
+    while (message := parent.next()) != Paused(id="r1"):
+        assert message != Started(id="urgent")
+    assert parent.next() == Started(id="urgent")
+    parent.send(Cancel("urgent"))
+    while parent.next() != Started(id="r1"):
+        pass
+    assert parent.next() == Emit(id="r1", event=Delta("word "))
 
 
 @pytest.mark.parametrize(("name", "code"), [("bad", "model_unusable"), ("bug", "internal")])

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_agent.errors import Cancelled, ModelError, Overloaded, PromptTooLong
 from edge_agent.messages import (
@@ -29,6 +30,9 @@ from edge_agent.messages import (
     Usage,
 )
 from edge_agent.worker import host
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 DIE = "die at word"
 DIE_FIRST = "die before a word"
@@ -50,6 +54,12 @@ class _Job:
     prompt: str
     words: deque[str] = field(default_factory=deque)
     told: int = 0
+
+
+@dataclass(frozen=True)
+class Turn:
+    started: Sequence[str]
+    paused: Sequence[str] = ()
 
 
 class TextEngine:
@@ -111,10 +121,15 @@ class TextEngine:
         self.kept_bytes = min(before, to_bytes)
         return before - self.kept_bytes
 
-    def step(self) -> list[tuple[str, Event]]:
-        told, self._told = self._told, []
+    def turn(self) -> Turn:
+        started = []
         while self._queue and len(self._running) < self.slots:
             self._running.append(self._queue.popleft())
+            started.append(self._running[-1].request.id)
+        return Turn(started)
+
+    def step(self) -> list[tuple[str, Event]]:
+        told, self._told = self._told, []
         for job in list(self._running):
             told += [(job.request.id, event) for event in self._advance(job)]
         time.sleep(self._pace_s)

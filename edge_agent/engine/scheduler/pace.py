@@ -1,9 +1,9 @@
 """Learns how long steps take, and sizes the chunk that is read beside running answers by it.
 
-A step takes about as long as its decoding rows alone and, for each token of a prompt, a fixed time
-more. Both are learned from the engine's own clock, so a slower machine, a longer context or a
-neighbour are learned too. What decoding takes alone is measured and not inferred: while prompts are
-read beside answers, every so often a step goes without a chunk.
+A step takes about as long as its number of answers takes without a chunk, and a fixed time more for
+each token of a prompt. Both are learned from the engine's own clock, so a slower machine, a longer
+context or a neighbour are learned too. What decoding takes alone is measured and not inferred:
+while prompts are read beside answers, every so often a step goes without a chunk.
 """
 
 from __future__ import annotations
@@ -33,46 +33,46 @@ class Pace:
     """What steps take, in seconds; nothing is known at first."""
 
     decode_step_s: Mapping[int, float] = field(default_factory=dict)
-    """Of steps that only decode, by their number of tokens, drafted ones included."""
+    """Of steps without a chunk, by the number of answers; with the drafts that they verify."""
     prompt_token_s: float | None = None
     """What a token of a prompt adds to a step."""
     unmeasured: int = 0
     """Steps with answers since the last one that only decoded."""
 
-    def decode_s(self, tokens: int) -> float | None:
-        """Return what a step takes that decodes `tokens`; None if that cannot be told.
+    def decode_s(self, answers: int) -> float | None:
+        """Return what a step takes that only decodes; None if that cannot be told.
 
         Where that number was not seen it is what the next smaller one takes: more never take less.
         """
-        known = [number for number in self.decode_step_s if number <= tokens]
+        known = [number for number in self.decode_step_s if number <= answers]
         return self.decode_step_s[max(known)] if known else None
 
-    def after(self, *, decode_tokens: int, prompt_tokens: int, took_s: float) -> Pace:
-        """Return what is known after a step with so many tokens of each kind."""
+    def after(self, *, answers: int, prompt_tokens: int, took_s: float) -> Pace:
+        """Return what is known after a step of so many decoding rows and tokens of prompts."""
         if not prompt_tokens:
-            before = self.decode_step_s.get(decode_tokens)
-            learned = {**self.decode_step_s, decode_tokens: _moved(before, took_s)}
+            before = self.decode_step_s.get(answers)
+            learned = {**self.decode_step_s, answers: _moved(before, took_s)}
             return replace(self, decode_step_s=learned, unmeasured=0)
-        alone_s = self.decode_s(decode_tokens) if decode_tokens else 0.0
+        alone_s = self.decode_s(answers) if answers else 0.0
         if alone_s is None:
             return replace(self, unmeasured=self.unmeasured + 1)
         token_s = (took_s - alone_s) / prompt_tokens
         return replace(
             self,
             prompt_token_s=_moved(self.prompt_token_s, token_s),
-            unmeasured=self.unmeasured + bool(decode_tokens),
+            unmeasured=self.unmeasured + bool(answers),
         )
 
 
-def room_for_prompts(pace: Pace, *, decode_tokens: int, chunk_tokens: int) -> int:
+def room_for_prompts(pace: Pace, *, answers: int, chunk_tokens: int) -> int:
     """Return how many tokens of prompts, up to `chunk_tokens`, a step may compute.
 
-    Beside `decode_tokens` they may take as long as those do (`KEPT_PACE`), and one token is always
+    Beside `answers` they may take as long as those do (`KEPT_PACE`), and one token is always
     read: prompts go on. 0 only where decoding has to be measured first.
     """
-    if not decode_tokens:
+    if not answers:
         return chunk_tokens
-    alone_s = pace.decode_s(decode_tokens)
+    alone_s = pace.decode_s(answers)
     if alone_s is None or pace.unmeasured >= _MEASURED_EVERY:
         return 0
     if pace.prompt_token_s is None:

@@ -1,4 +1,4 @@
-"""Decides what one step computes: rows that decode, drafts to verify, one chunk of prompts.
+"""Decides what one step computes: rows that decode, and one chunk of prompts.
 
 Answers that run go first, and the chunk is only as large as their pace allows (`pace`). Within the
 chunk the prompt with the least left goes first, so that a short one does not wait for the whole of
@@ -32,48 +32,26 @@ class SlotState:
     """Known tokens that are not in the cache yet; 0 once it decodes."""
     rank: int = 0
     """The higher ones are read first."""
-    drafts: int = 0
-    """Drafted tokens that it could have verified; of one that decodes."""
     kin: Sequence[int] = ()
     """Slots of unread prompts that go on with the same tokens: one of them computes for all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """How many tokens a slot computes in the step.
-
-    Of one that decodes: its newest, and so many drafted ones more. Else: part of its prompt.
-    """
+    """How many tokens a slot computes in the step: one that decodes, or part of what is unread."""
 
     slot: int
     num_tokens: int
 
 
-def plan(
-    running: Sequence[SlotState], *, pace: Pace, chunk_tokens: int, draft_tokens: int = 0
-) -> tuple[Work, ...]:
+def plan(running: Sequence[SlotState], *, pace: Pace, chunk_tokens: int) -> tuple[Work, ...]:
     """Return the work of the next step, empty if nothing runs.
 
-    Every decoding slot gets one token and its share of `draft_tokens`. Prompts share what `pace`
-    leaves of `chunk_tokens`.
+    Every decoding slot gets one token. Prompts share what `pace` leaves of `chunk_tokens`.
     """
-    decoding = _decoding([state for state in running if not state.unread], draft_tokens)
-    room = room_for_prompts(
-        pace,
-        decode_tokens=sum(work.num_tokens for work in decoding),
-        chunk_tokens=chunk_tokens,
-    )
+    decoding = [Work(slot=state.slot, num_tokens=1) for state in running if not state.unread]
+    room = room_for_prompts(pace, answers=len(decoding), chunk_tokens=chunk_tokens)
     return (*decoding, *_reading([state for state in running if state.unread], room))
-
-
-def _decoding(decoding: Sequence[SlotState], draft_tokens: int) -> list[Work]:
-    """Split the drafts evenly; what one does not use is for the others."""
-    granted: dict[int, int] = {}
-    by_offer = sorted(decoding, key=lambda state: state.drafts)
-    for number, state in enumerate(by_offer):
-        granted[state.slot] = min(state.drafts, draft_tokens // (len(by_offer) - number))
-        draft_tokens -= granted[state.slot]
-    return [Work(slot=state.slot, num_tokens=1 + granted[state.slot]) for state in decoding]
 
 
 def _reading(prompts: Sequence[SlotState], room: int) -> list[Work]:

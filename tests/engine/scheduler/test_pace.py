@@ -5,52 +5,52 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.engine.scheduler.pace import KEPT_PACE, Pace, room_for_prompts
 
 
 def test_prompts_alone_get_the_whole_chunk() -> None:
-    assert room_for_prompts(Pace(), decode_tokens=0, chunk_tokens=128) == 128
+    assert room_for_prompts(Pace(), answers=0, chunk_tokens=128) == 128
 
 
 def test_what_decoding_takes_is_measured_before_anything_is_read_beside_it() -> None:
-    pace = Pace().after(decode_tokens=0, prompt_tokens=100, took_s=2.0)
-    assert room_for_prompts(pace, decode_tokens=2, chunk_tokens=128) == 0
+    pace = Pace().after(answers=0, prompt_tokens=100, took_s=2.0)
+    assert room_for_prompts(pace, answers=2, chunk_tokens=128) == 0
 
-    pace = pace.after(decode_tokens=2, prompt_tokens=0, took_s=0.1)
-    assert room_for_prompts(pace, decode_tokens=2, chunk_tokens=128) == 5
-    assert room_for_prompts(pace, decode_tokens=8, chunk_tokens=128) == 5
-    assert room_for_prompts(pace, decode_tokens=1, chunk_tokens=128) == 0
+    pace = pace.after(answers=2, prompt_tokens=0, took_s=0.1)
+    assert room_for_prompts(pace, answers=2, chunk_tokens=128) == 5
+    assert room_for_prompts(pace, answers=8, chunk_tokens=128) == 5
+    assert room_for_prompts(pace, answers=1, chunk_tokens=128) == 0
 
 
 def test_a_first_chunk_beside_answers_is_small() -> None:
-    pace = Pace().after(decode_tokens=1, prompt_tokens=0, took_s=0.1)
+    pace = Pace().after(answers=1, prompt_tokens=0, took_s=0.1)
 
-    assert room_for_prompts(pace, decode_tokens=1, chunk_tokens=128) == 16
-    pace = pace.after(decode_tokens=1, prompt_tokens=16, took_s=0.26)
+    assert room_for_prompts(pace, answers=1, chunk_tokens=128) == 16
+    pace = pace.after(answers=1, prompt_tokens=16, took_s=0.26)
     assert pace.prompt_token_s == pytest.approx(0.01)
 
 
 def test_a_prompt_always_goes_on() -> None:
     pace = Pace(decode_step_s={1: 0.001}, prompt_token_s=5.0)
 
-    assert room_for_prompts(pace, decode_tokens=1, chunk_tokens=128) == 1
+    assert room_for_prompts(pace, answers=1, chunk_tokens=128) == 1
 
 
 def test_one_step_that_waited_for_a_disk_changes_little() -> None:
     pace = Pace(decode_step_s={1: 0.1}, prompt_token_s=0.01)
-    after = pace.after(decode_tokens=1, prompt_tokens=0, took_s=60.0)
+    after = pace.after(answers=1, prompt_tokens=0, took_s=60.0)
 
     assert after.decode_s(1) == pytest.approx(0.12)
 
 
 def test_a_clock_that_stands_still_is_survived() -> None:
-    pace = Pace().after(decode_tokens=0, prompt_tokens=10, took_s=0.0)
-    pace = pace.after(decode_tokens=1, prompt_tokens=0, took_s=0.0)
+    pace = Pace().after(answers=0, prompt_tokens=10, took_s=0.0)
+    pace = pace.after(answers=1, prompt_tokens=0, took_s=0.0)
 
-    assert 1 <= room_for_prompts(pace, decode_tokens=1, chunk_tokens=64) <= 64
+    assert 1 <= room_for_prompts(pace, answers=1, chunk_tokens=64) <= 64
 
 
 @dataclass
@@ -67,10 +67,10 @@ class Machine:
 
     def step(self, answers: int, unread: int, chunk_tokens: int) -> tuple[int, float]:
         """Return the tokens that were read, and the seconds of the step."""
-        room = room_for_prompts(self.pace, decode_tokens=answers, chunk_tokens=chunk_tokens)
+        room = room_for_prompts(self.pace, answers=answers, chunk_tokens=chunk_tokens)
         read = min(unread, room)
         took_s = self.slowdown * read * self.token_s + (self.decode_s(answers) if answers else 0.0)
-        self.pace = self.pace.after(decode_tokens=answers, prompt_tokens=read, took_s=took_s)
+        self.pace = self.pace.after(answers=answers, prompt_tokens=read, took_s=took_s)
         return read, took_s
 
 
@@ -80,6 +80,7 @@ class Machine:
     answers=st.lists(st.integers(1, 8), min_size=1, max_size=6),
     slowdown=st.floats(0.3, 3.0),
 )
+@settings(deadline=None)
 def test_answers_keep_half_of_their_pace_on_any_machine(
     row_s: float, tokens_per_row: float, answers: list[int], slowdown: float
 ) -> None:

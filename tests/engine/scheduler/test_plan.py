@@ -1,4 +1,4 @@
-"""A step's plan: decode rows and drafts, then one chunk of prompts, the shortest and the oldest."""
+"""A step's plan: decode rows first, then one chunk of prompts, the shortest and the oldest."""
 
 from __future__ import annotations
 
@@ -13,19 +13,13 @@ PACE = Pace(decode_step_s={1: 0.8}, prompt_token_s=0.1)
 
 
 def state(
-    slot: int,
-    arrival: int,
-    unread: int,
-    *,
-    rank: int = 0,
-    drafts: int = 0,
-    kin: tuple[int, ...] = (),
+    slot: int, arrival: int, unread: int, *, rank: int = 0, kin: tuple[int, ...] = ()
 ) -> SlotState:
-    return SlotState(slot=slot, arrival=arrival, unread=unread, rank=rank, drafts=drafts, kin=kin)
+    return SlotState(slot=slot, arrival=arrival, unread=unread, rank=rank, kin=kin)
 
 
-def planned(*running: SlotState, chunk: int = 64, drafts: int = 0) -> dict[int, int]:
-    work = plan(running, pace=PACE, chunk_tokens=chunk, draft_tokens=drafts)
+def planned(*running: SlotState) -> dict[int, int]:
+    work = plan(running, pace=PACE, chunk_tokens=64)
     return {item.slot: item.num_tokens for item in work}
 
 
@@ -67,19 +61,6 @@ def test_of_prompts_that_go_on_alike_one_reads() -> None:
     assert planned(one, other, state(2, 2, 900)) == {1: 64}
 
 
-def test_drafts_are_split_evenly_among_those_that_offer_some() -> None:
-    running = [state(0, 0, 0, drafts=7), state(1, 1, 0), state(2, 2, 0, drafts=1)]
-
-    assert planned(*running, drafts=0) == {0: 1, 1: 1, 2: 1}
-    assert planned(*running, drafts=4) == {0: 4, 1: 1, 2: 2}
-    assert planned(*running, drafts=99) == {0: 8, 1: 1, 2: 2}
-    assert planned(state(0, 0, 0, drafts=7), state(1, 1, 0, drafts=7), drafts=7) == {0: 4, 1: 5}
-
-
-def test_a_request_in_the_middle_of_its_prompt_gets_no_drafts() -> None:
-    assert planned(state(0, 0, 10, drafts=7), drafts=7) == {0: 10}
-
-
 STATES = st.lists(
     st.builds(
         state,
@@ -87,7 +68,6 @@ STATES = st.lists(
         st.integers(0, 99),
         st.integers(0, 300),
         rank=st.integers(0, 3),
-        drafts=st.integers(0, 7),
     ),
     unique_by=(lambda s: s.slot, lambda s: s.arrival),
 )
@@ -101,24 +81,23 @@ PACES = st.builds(
 )
 
 
-@given(STATES, PACES, st.integers(1, 256), st.integers(0, 64))
+@given(STATES, PACES, st.integers(1, 256))
 def test_every_plan_moves_on_and_stays_in_bounds(
-    running: list[SlotState], pace: Pace, chunk_tokens: int, draft_tokens: int
+    running: list[SlotState], pace: Pace, chunk_tokens: int
 ) -> None:
-    work = plan(running, pace=pace, chunk_tokens=chunk_tokens, draft_tokens=draft_tokens)
+    work = plan(running, pace=pace, chunk_tokens=chunk_tokens)
     by_slot = {item.slot: item.num_tokens for item in work}
     prompts = {s.slot: s for s in running if s.unread}
     read = {slot: n for slot, n in by_slot.items() if slot in prompts}
-    drafted = {s.slot: by_slot[s.slot] - 1 for s in running if not s.unread}
+    decoding = [s.slot for s in running if not s.unread]
 
     assert len(by_slot) == len(work)
     assert bool(work) == bool(running)
-    assert all(0 <= drafted[s.slot] <= s.drafts for s in running if not s.unread)
-    assert sum(drafted.values()) <= draft_tokens
+    assert all(by_slot[slot] == 1 for slot in decoding)
     assert all(0 < n <= prompts[slot].unread for slot, n in read.items())
     most = min(chunk_tokens, sum(s.unread for s in prompts.values()))
     assert sum(read.values()) <= most
-    assert sum(read.values()) == most or drafted
+    assert sum(read.values()) == most or decoding
     if prompts:
         oldest = min(prompts.values(), key=lambda s: s.arrival)
         assert read[oldest.slot] >= min(oldest.unread, -(-sum(read.values()) // 4))
