@@ -91,10 +91,18 @@ class Field:
         """Return our engine with the large package."""
         return self._engine(name, self._package, context=context, slots=slots, kv_dtype=kv_dtype)
 
-    def small(self, *, context: int) -> list[Contestant]:
-        """Return our engine with SmolLM2 in 4 bits, multiplied as onnxruntime-genai does."""
-        package = self._small(names.INT4)
-        return self._engine(names.SMOLLM2, package, context=context, slots=1, kv_dtype="fp32")
+    def small(
+        self, name: str, package: str, *, context: int, draft_tokens: int = 0
+    ) -> list[Contestant]:
+        """Return our engine with a small package."""
+        return self._engine(
+            name,
+            self._small(package),
+            context=context,
+            slots=1,
+            kv_dtype="fp32",
+            draft_tokens=draft_tokens,
+        )
 
     def llama(
         self, name: str, *, context: int, slots: int = 1, kv_dtype: str = "f16"
@@ -223,8 +231,15 @@ class Field:
             )
         ]
 
-    def _engine(
-        self, name: str, package: Path, *, context: int, slots: int, kv_dtype: str
+    def _engine(  # noqa: PLR0913  # what an engine is started with, named by keyword
+        self,
+        name: str,
+        package: Path,
+        *,
+        context: int,
+        slots: int,
+        kv_dtype: str,
+        draft_tokens: int = 0,
     ) -> list[Contestant]:
         if not self._is_here(name, package):
             return []
@@ -240,6 +255,7 @@ class Field:
                 slots=slots,
                 threads=self._threads,
                 kv_dtype=kv_dtype,
+                draft_tokens=draft_tokens,
             )
         ]
 

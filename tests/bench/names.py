@@ -9,7 +9,6 @@ LLAMA_Q4_K_M = "llama.cpp q4_k_m"
 LLAMA_Q8_KV = "llama.cpp q4_0, q8_0 cache"
 GENAI_128 = "onnxruntime-genai block 128"
 GENAI_32 = "onnxruntime-genai block 32"
-SMOLLM2 = "ours int4"
 SMOLLM2_GENAI = "onnxruntime-genai int4"
 DAEMON = "our daemon, as shipped"
 DAEMON_INT4 = "our daemon, int4"
@@ -24,6 +23,8 @@ BANDWIDTH = "memory bandwidth"
 MEMORY = "memory"
 MEMORY_LONG = "memory at 32,768 tokens"
 TTFT = "first token behind 1,000 known"
+SHIPPED_PLAIN, SHIPPED_DRAFTS = "ours as shipped", "ours as shipped, drafts"
+INT4_PLAIN, INT4_DRAFTS = "ours int4", "ours int4, drafts"
 SMOLLM2_DECODE = "SmolLM2 decode at 128"
 SMOLLM2_STREAMS = "SmolLM2 4 streams"
 PERPLEXITY = "perplexity"
@@ -37,6 +38,11 @@ def prefill(tokens: int) -> str:
 def decode(depth_tokens: int) -> str:
     """Return the name of the lap that decodes behind so many tokens."""
     return f"decode at {depth_tokens:,}"
+
+
+def drafts(workload: str) -> str:
+    """Return the name of the lap of a workload with and without drafts."""
+    return f"drafts, {workload.replace('_', ' ')}"
 
 
 def streams(count: int) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tests.bench import names
 from tests.bench.results import Key, Ratio, Series, ratio
+from tests.bench.workloads import Workload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -149,7 +150,7 @@ TARGETS = (
     ),
     Target(
         what="SmolLM2 decode over onnxruntime-genai, both 4 bits",
-        of=Key(names.SMOLLM2_DECODE, names.SMOLLM2, "tok_s"),
+        of=Key(names.SMOLLM2_DECODE, names.INT4_PLAIN, "tok_s"),
         over=(Key(names.SMOLLM2_DECODE, names.SMOLLM2_GENAI, "tok_s"),),
         bound=1.0,
     ),
@@ -159,6 +160,23 @@ TARGETS = (
         over=(Key(names.TTFT, names.OURS, "cold_s"),),
         sense="at most",
         bound=0.05,
+    ),
+    *(
+        Target(
+            what=f"{names.drafts(workload)}, {drafts} over none",
+            of=Key(names.drafts(workload), drafts, "tok_s"),
+            over=(Key(names.drafts(workload), plain, "tok_s"),),
+            bound=bound,
+        )
+        for plain, drafts in (
+            (names.SHIPPED_PLAIN, names.SHIPPED_DRAFTS),
+            (names.INT4_PLAIN, names.INT4_DRAFTS),
+        )
+        for workload, bound in (
+            (Workload.EXTRACTION, 1.8),
+            (Workload.JSON_ECHO, 1.8),
+            (Workload.FREE, 0.97),
+        )
     ),
     Target(
         what="perplexity with an int8 cache, of that with fp32",

@@ -40,6 +40,8 @@ class Course:
     memory_tokens: int = 512
     long_memory_tokens: int | None = None
     small_new_tokens: int = 128
+    draft_new_tokens: int = 160
+    """Of each answer of a workload at most."""
     perplexity_tokens: int = 10_240
     has_all_peers: bool = True
     """Whether the variants of a peer race too, which users rarely have."""
@@ -60,6 +62,7 @@ COURSES = {
         memory_tokens=32,
         long_memory_tokens=64,
         small_new_tokens=8,
+        draft_new_tokens=4,
         perplexity_tokens=1024,
     ),
     "quick": Course(has_all_peers=False, streams=(1, 4), perplexity_tokens=4096),
@@ -182,6 +185,23 @@ def _memory(course: Course, field: Field) -> Iterator[Heat]:
         yield _heat(_lap(names.MEMORY_LONG, task, ours, is_fresh=True), most_rounds=1)
 
 
+def _drafts(course: Course, field: Field) -> Iterator[Heat]:
+    """Yield a heat for each workload: with and without drafts take turns."""
+    found = [
+        (names.SHIPPED_PLAIN, names.SHIPPED, 0),
+        (names.SHIPPED_DRAFTS, names.SHIPPED, MOST_DRAFTS),
+        (names.INT4_PLAIN, names.INT4, 0),
+        (names.INT4_DRAFTS, names.INT4, MOST_DRAFTS),
+    ]
+    contestants = [
+        field.small(name, package, context=_SHORT_CONTEXT, draft_tokens=most)
+        for name, package, most in found
+    ]
+    for workload in Workload:
+        task = Task(kind="answers", workload=workload, new_tokens=course.draft_new_tokens)
+        yield _heat(_lap(names.drafts(workload), task, *contestants))
+
+
 def _kv(course: Course, field: Field) -> Iterator[Heat]:
     task = Task(kind="perplexity", tokens=course.perplexity_tokens)
     floats = field.perplexity(names.OURS, kv_dtype="fp32")
@@ -192,7 +212,7 @@ def _kv(course: Course, field: Field) -> Iterator[Heat]:
 
 def _smollm2(course: Course, field: Field) -> Iterator[Heat]:
     decode = Task(kind="decode", tokens=128, new_tokens=course.small_new_tokens, reps=3)
-    ours = field.small(context=_SHORT_CONTEXT)
+    ours = field.small(names.INT4_PLAIN, names.INT4, context=_SHORT_CONTEXT)
     genai = field.genai(names.SMOLLM2_GENAI, context=_SHORT_CONTEXT)
     yield _heat(_lap(names.SMOLLM2_DECODE, decode, ours, genai))
     slots = 4
@@ -208,6 +228,7 @@ SECTIONS: dict[str, Callable[[Course, Field], Iterator[Heat]]] = {
     "streams": _streams,
     "ttft": _ttft,
     "memory": _memory,
+    "drafts": _drafts,
     "kv": _kv,
     "smollm2": _smollm2,
 }

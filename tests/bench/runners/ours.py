@@ -1,7 +1,8 @@
 """Our engine, in this very process: `python -m tests.bench.runners.ours OPTIONS`.
 
-Options: `package`, `slots`, `context`, `threads`, `kv_dtype`. Prompts are token ids, and answers do
-not stop early. Speed is that of the engine's steps: the daemon has a process of its own.
+Options: `package`, `slots`, `context`, `threads`, `kv_dtype`, `draft_tokens`. Prompts are token ids,
+and answers do not stop early, but for `answers`: those are to real questions. Speed is that of the
+engine's steps: the daemon has a process of its own.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from edge_agent import config
 from edge_agent.engine.answer import Prepared
 from edge_agent.engine.engine import Engine
-from edge_agent.messages import Sampling
+from edge_agent.messages import Done, Failed, Request, Sampling
 from edge_agent.modelstore.fit import packed_bytes
 from edge_agent.modelstore.manifest import read_manifest
 from tests.bench.runners.loop import serve
 from tests.bench.runners.procfs import memory_mb
+from tests.bench.workloads import Workload, tasks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,6 +46,7 @@ class Ours:
             threads=options["threads"],
             queue_requests=options["slots"],
             kv_dtype=options["kv_dtype"],
+            draft_tokens=options["draft_tokens"],
         )
         self._loaded = memory_mb()
         manifest = read_manifest(package)
@@ -67,6 +70,7 @@ class Ours:
             "streams": self._streams,
             "ttft": self._ttft,
             "memory": self._memory,
+            "answers": self._answers,
         }
         return kinds[task.kind](task)
 
@@ -114,6 +118,37 @@ class Ours:
         self._read(task.prompt(self._seed(), task.tokens))
         loaded = {f"loaded_{name}": value for name, value in self._loaded.items()}
         return loaded | {f"read_{name}": value for name, value in memory_mb().items()}
+
+    def _answers(self, task: Task) -> Figures:
+        """Answer the prompts of a workload one after the other; reading them is not timed."""
+        tokens, seconds = 0, 0.0
+        for each in tasks(Workload(task.workload), max_tokens=task.new_tokens):
+            request = Request(
+                id="answer",
+                messages=each.messages,
+                max_tokens=each.max_tokens,
+                sampling=Sampling(temperature=0),
+            )
+            self._engine.submit(self._engine.prepare(request))
+            done = self._done()
+            tokens += done.usage.completion_tokens - 1  # the first comes out of the prompt
+            seconds += done.timings.decode_s
+        return {"tok_s": tokens / seconds, "answer_tokens": tokens}
+
+    def _done(self) -> Done:
+        """Step until an answer ends.
+
+        Raises:
+            RuntimeError: it failed.
+        """
+        while self._engine.busy:
+            for _, event in self._engine.step():
+                if isinstance(event, Done):
+                    return event
+                if isinstance(event, Failed):
+                    raise RuntimeError(event.message)
+        msg = "nothing was asked"
+        raise RuntimeError(msg)
 
     def _seed(self) -> int:
         self._seeds += 1

@@ -13,7 +13,7 @@ class Task:
     """One piece of work, the same for every runner that takes part."""
 
     kind: str
-    """prefill, decode, streams, ttft, memory, bandwidth, answer or perplexity."""
+    """prefill, decode, streams, ttft, memory, bandwidth, answers or perplexity."""
     tokens: int = 0
     """Of the prompt; of each prompt, where there are more."""
     new_tokens: int = 0
@@ -27,8 +27,8 @@ class Task:
     first_id: int = 1000
     """Lower ids are bytes, and those from `first_id + num_ids` on may be control tokens."""
     num_ids: int = 16_000
-    text: str = ""
-    """The prompt, for `answer`."""
+    workload: str = ""
+    """A kind of prompts of `tests.bench.workloads`, for `answers`."""
 
     def prompt(self, seed: int, count: int) -> list[int]:
         """Return `count` made-up token ids. Prompts of two seeds differ from their first id on."""
