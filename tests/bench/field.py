@@ -231,7 +231,7 @@ class Field:
             )
         ]
 
-    def _engine(  # noqa: PLR0913  # what an engine is started with, named by keyword
+    def _engine(  # what an engine is started with, named by keyword
         self,
         name: str,
         package: Path,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ from tests.bench.field import Field, peers_of
 from tests.bench.race import Race, parse
 from tests.bench.stable import ROOT
 from tests.bench.track import Course, heats
+from tests.bench.workloads import Workload
 from tests.importers.tiny_hf import TinyHf
 
 if TYPE_CHECKING:
@@ -36,7 +38,10 @@ ROUNDS = 2
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     (tmp_path / "checkpoint").mkdir()
-    TinyHf().write(tmp_path / "checkpoint")
+    # Room for the workloads, whose letters are a token each.
+    TinyHf(config={"max_position_embeddings": 2048, "sliding_window": None}).write(
+        tmp_path / "checkpoint"
+    )
     argv = [sys.executable, "-m", "edge_agent.importers", "checkpoint", "package", "--name=tiny"]
     subprocess.run([*argv, "--bits=4", "--block=32"], cwd=tmp_path, check=True)
     return tmp_path / "package"
@@ -69,6 +74,22 @@ def test_a_race_without_peers_writes_every_figure_and_a_picture(
     tables = race.tables()
     assert names.prefill(32) in tables
     assert f"{names.VLLM} is left out" in tables
+
+
+@pytest.mark.real
+def test_drafts_are_raced_against_none(package: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "models").mkdir(parents=True)
+    for name in (names.SHIPPED, names.INT4):
+        (home / "models" / name).symlink_to(package)
+    field = Field(
+        peers_of({"PEERS_HOME": str(tmp_path)}), package=package, small_home=home, threads=1
+    )
+    race = Race(out=tmp_path / "race", rounds=1)
+    race.run(heats(replace(TINY, draft_new_tokens=4), field, {"drafts"}), lambda _: None)
+    assert [run.error for run in race.runs if run.error] == []
+    assert len(race.runs) == 4 * len(Workload)
+    assert all(run.figures["answer_tokens"] > 0 for run in race.runs)
 
 
 @pytest.mark.real

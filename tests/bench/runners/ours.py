@@ -1,8 +1,8 @@
 """Our engine, in this very process: `python -m tests.bench.runners.ours OPTIONS`.
 
-Options: `package`, `slots`, `context`, `threads`, `kv_dtype`, `draft_tokens`. Prompts are token ids,
-and answers do not stop early, but for `answers`: those are to real questions. Speed is that of the
-engine's steps: the daemon has a process of its own.
+Options: `package`, `slots`, `context`, `threads`, `kv_dtype`, `draft_tokens`. Prompts are made-up
+ids and answers do not stop early, but for `answers`: those are to real questions. Speed is that of
+the engine's steps: the daemon has a process of its own.
 """
 
 from __future__ import annotations
@@ -143,10 +143,13 @@ class Ours:
         """
         while self._engine.busy:
             for _, event in self._engine.step():
-                if isinstance(event, Done):
-                    return event
-                if isinstance(event, Failed):
-                    raise RuntimeError(event.message)
+                match event:
+                    case Done():
+                        return event
+                    case Failed():
+                        raise RuntimeError(event.message)
+                    case _:
+                        pass
         msg = "nothing was asked"
         raise RuntimeError(msg)
 
