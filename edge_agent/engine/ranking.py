@@ -52,16 +52,16 @@ def border(weights: NDArray[np.float32], share: float) -> tuple[np.float32, int]
     mass = float(weights.sum())
     # All that weigh less than this hold less than may be left out, so none of them is wanted.
     least = 0.999 * (1 - share) * mass / len(weights)
-    values = weights[weights > least]
-    missing, prefix = share * mass, 0
+    values = weights[np.flatnonzero(weights > least)]
+    missing, start = share * mass, 0
     # Positive floats rank as their bits do: masses are summed by the first bits, within those at
     # which the share is reached by the next, until the whole number is known.
     for shift in _SHIFTS:
         keys = values.view(np.uint32) >> np.uint32(shift)
         key, missing = _reach(keys, values, missing)
-        values = values[keys == key]
-        prefix = key << shift
-    lightest = np.array([prefix], np.uint32).view(np.float32)[0]
+        values = values[np.flatnonzero(keys == key)]
+        start = key << shift
+    lightest = np.uint32(start).view(np.float32)
     return lightest, max(1, math.ceil(missing / float(lightest)))
 
 
@@ -72,7 +72,7 @@ def _reach(keys: NDArray[np.uint32], values: NDArray[np.float32], mass: float) -
     reached: then it is the lowest key.
     """
     lowest = int(keys.min())
-    sums = np.bincount(keys - lowest, weights=values)[::-1].cumsum()
+    sums = np.bincount(keys - np.uint32(lowest), weights=values)[::-1].cumsum()
     place = min(int(np.searchsorted(sums, mass)), len(sums) - 1)
     above = float(sums[place - 1]) if place else 0.0
     return lowest + len(sums) - 1 - place, mass - above
