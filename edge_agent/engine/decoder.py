@@ -16,6 +16,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime as ort
 
 from edge_agent.engine.batch import chunk_feeds, pack
+from edge_agent.engine.binding import Binding
 from edge_agent.engine.heap import fresh_blocks
 from edge_agent.engine.kv_cache import KvArena, KvDtype, capacity_for
 from edge_agent.engine.kv_scales import read_kv_scales
@@ -95,7 +96,7 @@ class Decoder:
             "total_len": np.array(capacity, np.int32),
             **scales,
         }
-        self._bindings: dict[tuple[range, bool], ort.IOBinding] = {}
+        self._bindings: dict[tuple[range, bool], Binding] = {}
         # Packages of old have an int8 graph whose rows are all alike.
         self._takes_chunk = any(one.name == "has_chunk" for one in self._session.get_inputs())
         self._shrinking = ort.RunOptions()
@@ -116,13 +117,13 @@ class Decoder:
         if self._takes_chunk:
             feeds |= chunk_feeds(rows, chunk, first_slot=batch.slots.start)
         for name, array in feeds.items():
-            binding.bind_cpu_input(name, array)
+            binding.feed(name, array)
         logits = self._bind_logits(binding, batch)
         if chunk is None:
-            self._session.run_with_iobinding(binding)
+            self._session.run_with_iobinding(binding.of_session)
             return logits
         strips = self._bind_strips(binding, len(chunk.tokens))
-        self._session.run_with_iobinding(binding, self._shrinking)
+        self._session.run_with_iobinding(binding.of_session, self._shrinking)
         self.arena.store(chunk.slot, strips, start=chunk.past)
         return logits
 
@@ -132,26 +133,24 @@ class Decoder:
         is_worth_it = self._takes_chunk and len(longest.tokens) >= _LEAST_CHUNK_TOKENS
         return longest if is_worth_it else None
 
-    def _bind_strips(self, binding: ort.IOBinding, num_tokens: int) -> NDArray[np.int8]:
+    def _bind_strips(self, binding: Binding, num_tokens: int) -> NDArray[np.int8]:
         """Bind what a chunk adds to the cache: int8 [layers, 2, kv_heads, num_tokens, head_dim]."""
         layers = len(self.arena.layers)
         _, kv_heads, _, head_dim = self.arena.layers[0][0].shape
         strips = np.empty((layers, 2, 1, kv_heads, num_tokens, head_dim), np.int8)
         for layer in range(layers):
             for number, side in enumerate("kv"):
-                part = strips[layer, number]
-                place = (part.dtype, part.shape, part.ctypes.data)
-                binding.bind_output(f"chunk.{layer}.{side}", "cpu", 0, *place)
+                binding.receive(f"chunk.{layer}.{side}", strips[layer, number])
         return strips[:, :, 0]
 
-    def _bind_logits(self, binding: ort.IOBinding, batch: Batch) -> NDArray[np.float32]:
+    def _bind_logits(self, binding: Binding, batch: Batch) -> NDArray[np.float32]:
         if batch.num_logits > len(self._logits):
             self._logits = np.empty((batch.num_logits, self.vocab), np.float32)
         logits = self._logits[: batch.num_logits]
-        binding.bind_output("logits", "cpu", 0, np.float32, logits.shape, logits.ctypes.data)
+        binding.receive("logits", logits)
         return logits
 
-    def _binding(self, slots: range, *, with_chunk: bool) -> ort.IOBinding:
+    def _binding(self, slots: range, *, with_chunk: bool) -> Binding:
         """Return the binding of `slots`, with all that never changes bound once.
 
         Steps with a chunk have more outputs, and so bindings of their own.
@@ -161,15 +160,14 @@ class Decoder:
             return self._bindings[key]
         if len(self._bindings) == _MOST_BINDINGS:
             del self._bindings[next(iter(self._bindings))]
-        binding = self._session.io_binding()
+        binding = Binding(self._session.io_binding())
         for name, array in self._constants.items():
-            binding.bind_cpu_input(name, array)
+            binding.hold(name, array)
         for layer, sides in enumerate(self.arena.layers):
             for side, array in zip("kv", sides, strict=True):
                 part = array[slots.start : slots.stop]
-                place = (part.dtype, part.shape, part.ctypes.data)
-                binding.bind_input(f"past.{layer}.{side}", "cpu", 0, *place)
-                binding.bind_output(f"present.{layer}.{side}", "cpu", 0, *place)
+                binding.hold(f"past.{layer}.{side}", part)
+                binding.receive(f"present.{layer}.{side}", part)
         self._bindings[key] = binding
         return binding
 
