@@ -31,9 +31,9 @@ from edge_agent.serving.admission import (
     next_pace_s,
     place,
 )
+from edge_agent.serving.last_words import Excuses, LastWords
 from edge_agent.serving.peers.hops import refuse_loop
 from edge_agent.serving.record import Record
-from edge_agent.serving.refusals import refusal, unavailable
 from edge_agent.serving.visit import TAKEN_OVER, Visit
 from edge_agent.worker.news import News
 
@@ -64,23 +64,11 @@ class Backend(Protocol):
         ...
 
 
-class Helpers(Backend, Protocol):
+class Helpers(Backend, Excuses, Protocol):
     """The peers, as one backend that tries one after the other."""
 
     def usable(self, request: Request) -> int:
         """Return how many peers may and can answer `request` now."""
-        ...
-
-    def problem(self, request: Request) -> str | None:
-        """Return why none can, in a few words; None if none may: there is nobody to speak of."""
-        ...
-
-    def barred(self, request: Request) -> str:
-        """Return which of them only the policy keeps `request` from; empty if none."""
-        ...
-
-    def refusal(self, request: Request) -> EdgeError | None:
-        """Return why none will ever answer `request` as it is; None if one may."""
         ...
 
 
@@ -122,6 +110,7 @@ class Router:
         """`look` tells how engine and memory are; `patience_s` is how long to wait for memory."""
         self._engine = engine
         self._peers = peers
+        self._last_words = LastWords(peers, rules)
         self._models = models
         self._rules = rules
         self._look = look
@@ -231,7 +220,7 @@ class Router:
         decision = place(load, need, self._rules)
         if decision.place is not Place.REFUSE:
             return visit.in_turn(decision), need, None
-        return decision, need, self._refused(visit, decision.reason, load, need)
+        return decision, need, self._last_words.to(visit, decision.reason, load, need)
 
     def load(self, visit: Visit | None = None) -> Load:
         """Return what the house looks like to somebody new at the door, or to `visit`."""
@@ -249,28 +238,6 @@ class Router:
         if self._ledger.there >= self._rules.slots + self._rules.queue_requests:
             return 0
         return self._peers.usable(request)
-
-    def _refused(self, visit: Visit, reason: Reason, load: Load, need: Need) -> Failed:
-        """Return the last word of `visit`, which goes nowhere for `reason`."""
-        if reason is Reason.NO_LOCAL_MODEL:
-            # What nobody can do, now or later, is the request's matter and not the moment's.
-            said = visit.failed_there
-            if said is not None and not said.retryable:
-                return said
-            if said is None and (never := self._peers.refusal(visit.request)) is not None:
-                return replace(Failed.of(never), reason=reason.value)
-        error = refusal(reason, load, need, self._rules)
-        return replace(Failed.of(self._with_peers(error, visit, reason)), reason=reason.value)
-
-    def _with_peers(self, error: EdgeError, visit: Visit, reason: Reason) -> EdgeError:
-        """Return `error`, or what is true where peers were there to help and cannot."""
-        if reason in {Reason.DRAINING, Reason.TOO_LARGE} or self._rules.fallback == "never":
-            return error
-        if visit.failed_there is not None:
-            said = (visit.failed_there.message, self._peers.barred(visit.request))
-            return unavailable(error, "; ".join(filter(None, said)))
-        problem = self._peers.problem(visit.request)
-        return error if problem is None else unavailable(error, problem)
 
     def _goes_on(self, visit: Visit, decision: Decision, failed: Failed) -> bool:
         """Return whether another source answers after `failed`, or the same one later."""
@@ -317,7 +284,7 @@ class Router:
             return Failed.of(Expired(visit.request.deadline_s or 0.0))
         if patience_s <= 0:
             self._tally.refused(Reason.PRESSURE)
-            return self._refused(visit, Reason.PRESSURE, self.load(visit), need)
+            return self._last_words.to(visit, Reason.PRESSURE, self.load(visit), need)
         with self._ledger.at_door(need), suppress(TimeoutError):
             async with asyncio.timeout(min(LOOK_S, patience_s, left_s or LOOK_S)):
                 await self._news.wait()

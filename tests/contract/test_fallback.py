@@ -52,9 +52,12 @@ class Home:
 
 
 @asynccontextmanager
-async def home(directory: Path, **environ: str) -> AsyncIterator[Home]:
-    """Run a daemon with a text engine beside an OpenAI-style peer called attic."""
+async def home(
+    directory: Path, tells: dict[str, object] | None = None, **environ: str
+) -> AsyncIterator[Home]:
+    """Run a daemon with a text engine beside an OpenAI-style peer called attic, which `tells`."""
     async with Double("openai") as peer, aiohttp.ClientSession() as session:
+        peer.tells |= tells or {}
         peers = [{"name": "attic", "kind": "openai", "zone": "site", "model": MODEL}]
         settings = json.dumps([{**each, "url": peer.url} for each in peers])
         command = [sys.executable, str(TEXT_DAEMON)]
@@ -116,6 +119,38 @@ async def test_when_its_only_peer_is_gone_it_says_so_at_once(tmp_path: Path) -> 
         assert json.loads(text)["reasons"][0].startswith("no-local-model")
         [peer] = (await there.look("/health"))["peers"]
         assert (peer["name"], peer["breaker"]) == ("attic", "open")
+
+
+async def test_what_only_the_peer_has_room_for_goes_there(tmp_path: Path) -> None:
+    async with home(tmp_path) as there:
+        answer, text = await there.chat("word " * 2000)  # here there are 1,000 tokens
+        assert (content(text), source(answer)) == (TEXT, ("attic", "too-large"))
+        there.peer.fault = Fault(
+            status=400, body=b'{"error": {"message": "maximum context length is 1500 tokens"}}'
+        )
+        refused, text = await there.chat("word " * 2000)
+        assert refused.status == 400
+        error = json.loads(text)["error"]
+        assert error["code"] == "context_length_exceeded"
+        assert "the limit is 999" in error["message"]
+
+
+async def test_what_its_only_peer_has_no_room_for_is_refused_and_not_sent(tmp_path: Path) -> None:
+    short = {"data": [{"id": MODEL, "owned_by": "vllm", "max_model_len": 512}]}
+    async with home(tmp_path, {"/v1/models": short}, **RELAY) as there:
+
+        async def is_known() -> bool:
+            [peer] = (await there.look("/health"))["peers"]
+            return peer["context_tokens"] == 512
+
+        await until(is_known)
+        refused, text = await there.chat("word " * 5000)
+        assert refused.status == 400
+        assert "Retry-After" not in refused.headers
+        error = json.loads(text)["error"]
+        assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
+        assert "peer 'attic' has a context of 512 tokens" in error["message"]
+        assert not there.peer.bodies
 
 
 async def test_the_peer_answers_when_memory_is_short(tmp_path: Path) -> None:
