@@ -53,7 +53,7 @@ class Home:
 
 @asynccontextmanager
 async def home(
-    directory: Path, tells: dict[str, object] | None = None, **environ: str
+    directory: Path, tells: dict[str, object] | None = None, /, **environ: str
 ) -> AsyncIterator[Home]:
     """Run a daemon with a text engine beside an OpenAI-style peer called attic, which `tells`."""
     async with Double("openai") as peer, aiohttp.ClientSession() as session:
@@ -141,7 +141,7 @@ async def test_what_its_only_peer_has_no_room_for_is_refused_and_not_sent(tmp_pa
 
         async def is_known() -> bool:
             [peer] = (await there.look("/health"))["peers"]
-            return peer["context_tokens"] == 512
+            return bool(peer["context_tokens"] == 512)
 
         await until(is_known)
         refused, text = await there.chat("word " * 5000)
