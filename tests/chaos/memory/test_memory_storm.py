@@ -24,7 +24,7 @@ import aiohttp
 import psutil
 import pytest
 
-from edge_agent.guard.policy import Level
+from edge_agent.guard.policy import SETTLE_S
 from edge_agent.modelstore.store import ModelStore
 from tests import text_daemon
 from tests.broker import LocalBroker
@@ -60,8 +60,8 @@ ENVIRON = {
 LOOK_S = 0.2
 # More than is left, and less than the end of the engine gives back.
 OVER_BYTES = 10_000_000
-# Two minutes of clean memory are waited for before the engine is loaded again.
-BACK_WITHIN_S = 240.0
+# An engine that was ended for memory stays away for as long as its level is kept.
+BACK_WITHIN_S = SETTLE_S + 120.0
 # The machines of CI have neighbours of their own; ours are to stay below 0.05.
 MOST_LAG_S = 0.25
 
@@ -119,7 +119,11 @@ class Seen:
     """What health told during a storm."""
 
     levels: list[str] = field(default_factory=list)
-    """Each change, in order."""
+    """The first, and each that it changed to."""
+    changes_s: list[float] = field(default_factory=list)
+    """When it changed."""
+    least_bytes: dict[str, int] = field(default_factory=dict)
+    """For each level, what was available when it was first seen."""
     lags_s: list[float] = field(default_factory=list)
     """99th percentiles, each of the minute before."""
 
@@ -127,15 +131,17 @@ class Seen:
         """Note a look at health."""
         level = health["memory"]["level"]
         if self.levels[-1:] != [level]:
+            self.changes_s += [time.monotonic()] if self.levels else []
             self.levels.append(level)
+            self.least_bytes.setdefault(level, health["memory"]["available_bytes"])
         if health["loop_lag"]:
             self.lags_s.append(health["loop_lag"]["p99_s"])
 
     @property
-    def changes_after_climb(self) -> int:
-        """How often the level changed after it had first been as high as it ever was."""
-        ranks = [Level[level.upper()] for level in self.levels]
-        return len(ranks) - 1 - ranks.index(max(ranks))
+    def most_changes(self) -> int:
+        """How often the level changed in the ten minutes in which it did so most."""
+        times = self.changes_s
+        return max((sum(t <= u < t + 600 for u in times) for t in times), default=0)
 
 
 class Site:
@@ -284,15 +290,14 @@ async def test_every_request_ends_and_the_daemon_lives(
         assert len(outcomes) == strength.requests
         assert {outcome.kind for outcome in outcomes} >= {LOCAL, PEER}
         assert max(there.seen.lags_s) < MOST_LAG_S
-        # It climbs once; from then on the wave is known and followed no more.
-        assert there.seen.changes_after_climb <= 2 * max(1.0, took_s / 600)
+        assert there.seen.most_changes <= 2
 
 
 @pytest.mark.parametrize(
     "is_awaited",
     [
         pytest.param(False, marks=pytest.mark.timeout(180), id="fast"),
-        pytest.param(True, marks=[pytest.mark.timeout(600), pytest.mark.long], id="long"),
+        pytest.param(True, marks=[pytest.mark.timeout(1200), pytest.mark.long], id="long"),
     ],
 )
 async def test_the_kernel_takes_the_engine_amid_its_work(
@@ -323,7 +328,9 @@ def figures(there: Site, outcomes: list[Outcome], took_s: float) -> None:
         f"\n{len(outcomes)} requests in {took_s:.0f} s: "
         f"{dict(Counter(outcome.kind for outcome in outcomes))}\n"
         f"kills by the kernel: {there.group.oom_kills}, of neighbours {there.neighbour.deaths}\n"
-        f"levels: {' > '.join(levels)}; after the climb {there.seen.changes_after_climb} changes\n"
+        f"levels: {' > '.join(levels)}; at most {there.seen.most_changes} changes in ten minutes\n"
+        f"available when first seen, MB: "
+        f"{ {level: count // 10**6 for level, count in there.seen.least_bytes.items()} }\n"
         # Where the daemon was stopped for a while it is late by that.
         f"loop lag, worst p99 of a minute: {1000 * max(there.seen.lags_s):.1f} ms"
     )
