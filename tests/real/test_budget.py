@@ -29,10 +29,12 @@ from edge_agent.engine.engine import Engine
 from edge_agent.messages import Sampling
 
 package, num_requests, longest = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+kv_dtype = sys.argv[4]
 GREEDY = Sampling(temperature=0.0)
 DRAWN = Sampling(temperature=0.8, top_p=0.9, repetition_penalty=1.1, presence_penalty=0.1)
 engine = Engine(
-    package, slots=2, context=4096, chunk_tokens=128, threads=2, queue_requests=1, kv_dtype="fp32",
+    package, slots=2, context=4096, chunk_tokens=128, threads=2, queue_requests=1,
+    kv_dtype=kv_dtype,
     prefix_bytes=0,  # what ended requests leave behind is bounded and given back by itself
 )
 
@@ -53,7 +55,7 @@ for number in range(num_requests):
     while engine.busy:
         engine.step()
         peak = max(peak, anonymous())
-    print(json.dumps([prompt, answer, peak - base]))
+    print(json.dumps([prompt, answer, peak - base]), flush=True)
 """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -14,6 +14,7 @@ from edge_agent.messages import Event, Message, Request, Role
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from edge_agent.ops.health import State
     from edge_agent.worker.supervisor import Supervisor
 
 PATIENCE_S = 20.0
@@ -47,3 +48,15 @@ def is_alive(pid: int) -> bool:
 def engine_pid(supervisor: Supervisor) -> int:
     assert supervisor.child_pid is not None
     return supervisor.child_pid
+
+
+def state(supervisor: Supervisor) -> State:
+    return supervisor._life._standing.state
+
+
+def begin(supervisor: Supervisor, prompt: str, **fields: Any) -> asyncio.Task[list[Event]]:
+    return asyncio.create_task(events_of(supervisor, ask(prompt, **fields)))
+
+
+def code(events: list[Event]) -> str | None:
+    return getattr(events[-1], "code", None)

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from edge_agent.worker.child import Child
+from tests.worker.asking import is_alive
 
 if TYPE_CHECKING:
     from edge_agent.messages import Request
@@ -49,3 +50,18 @@ async def test_who_is_dismissed_after_its_death_was_killed_by_another() -> None:
     child.dismiss()  # before the loop has heard of it
     gone = await child.live(stall_limit_s=PATIENCE_S, on_ready=lambda _: None)
     assert (gone.was_killed, gone.is_dismissed) == (True, True)
+
+
+async def test_a_child_that_ignores_its_stop_is_killed() -> None:
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+    child = await Child.start([sys.executable, "-c", deaf], on_over=_ignore)
+    await child.stop()
+    assert not is_alive(child.pid)
+
+
+async def test_a_child_that_talks_nonsense_is_killed() -> None:
+    mad = "import os, sys, time; os.write(int(sys.argv[1].split('=')[1]), b'\\xff' * 9)"
+    child = await Child.start([sys.executable, "-c", f"{mad}; time.sleep(600)"], on_over=_ignore)
+    gone = await child.live(stall_limit_s=PATIENCE_S, on_ready=lambda _: None)
+    assert gone.how.startswith("link broken: frame of")
+    assert not is_alive(child.pid)
