@@ -162,6 +162,17 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "much as one slot can fill), bytes, or text like 512MiB; 0: prompts share nothing"
         ),
     ] = "auto"
+    # Answers that repeat their prompt come faster; where nothing repeats, it costs nothing. More
+    # than eight tokens in a step cost as much again as the last guesses bring.
+    draft_tokens: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=15,
+            description="guessed tokens of an answer, found in prompt and answer, that one step "
+            "verifies at most, where it raises speed; answers are the same; 0: none",
+        ),
+    ] = 7
     # More than slots x 8 waiting would not be answered within a usual client's patience.
     queue_requests: Annotated[
         int, Meta(ge=1, le=10_000, description="requests that may wait for a slot")

@@ -22,6 +22,7 @@ def engine_command(config: Config, package: Path) -> list[str]:
         "slots": engine.slots,
         "context": engine.context,
         "chunk-tokens": engine.chunk_tokens,
+        "draft-tokens": engine.draft_tokens,
         "threads": threads,
         "kv-dtype": engine.kv_dtype,
         # The router bounds what is inside; all of it may arrive before the first step gives slots.

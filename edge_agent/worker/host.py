@@ -238,6 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--kv-dtype", default="fp32")
     parser.add_argument("--prefix-bytes", type=int)
+    parser.add_argument("--draft-tokens", type=int, default=0)
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--log-format", choices=("text", "json"), default="text")
     args = parser.parse_args(argv)
@@ -256,6 +257,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             threads=args.threads,
             kv_dtype=args.kv_dtype,
             prefix_bytes=args.prefix_bytes,
+            draft_tokens=args.draft_tokens,
             queue_requests=args.queue_requests,
         )
 

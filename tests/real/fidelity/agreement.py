@@ -31,7 +31,7 @@ class Agreement:
         )
 
 
-def first_difference(reference: Sequence[int], answer: Sequence[int]) -> int | None:
+def first_difference(reference: Sequence[object], answer: Sequence[object]) -> int | None:
     """Return the first position at which `answer` leaves `reference`; None where they are equal."""
     for position, (expected, got) in enumerate(zip(reference, answer, strict=False)):
         if expected != got:
