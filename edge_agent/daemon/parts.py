@@ -22,7 +22,7 @@ from edge_agent.serving.peers.peers import Peers
 from edge_agent.serving.router import Router
 from edge_agent.serving.sizing import Sizes
 from edge_agent.serving.steward import EngineNeeds, Steward
-from edge_agent.serving.wellness import answers, obstacles, peers_health
+from edge_agent.serving.wellness import answers, obstacles, peers_health, with_contexts
 from edge_agent.transports.http.server import HttpServer
 from edge_agent.transports.mqtt.client import MqttClient
 from edge_agent.worker.supervisor import Supervisor
@@ -115,7 +115,7 @@ class Parts:
             detail="the daemon is going down" if is_draining else self.standing.detail,
             version=__version__,
             model=self.models.default,
-            models=self.served,
+            models=with_contexts(self.served, peers, self._rules),
             uptime_s=self.uptime_s,
             slots=self.config.engine.slots,
             kv=self.kv,

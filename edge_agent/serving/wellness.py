@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from edge_agent.guard.reading import Level
 from edge_agent.messages import Policy
 from edge_agent.ops.health import LOCAL, PeerHealth
@@ -14,6 +16,7 @@ from edge_agent.serving.peers.door import may_go
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from edge_agent.ops.health import Served
     from edge_agent.serving.admission import Load, Rules
     from edge_agent.serving.peers.peer import PeerState
 
@@ -38,6 +41,23 @@ def answers(load: Load, peers: Sequence[PeerState], rules: Rules) -> tuple[str, 
     )
     decision = place(load, _small(rules.policy, num_peers=len(there)), rules)
     return there + here if decision.place is Place.PEER else here + there
+
+
+def with_contexts(
+    models: tuple[Served, ...], peers: Sequence[PeerState], rules: Rules
+) -> tuple[Served, ...]:
+    """Return `models`, each with the longest context it has at a peer where no engine tells one.
+
+    That is not known while one of the peers has not told its own.
+    """
+    rooms = [peer.context_tokens for peer in peers if may_go(rules.policy, peer.zone)]
+    longest = max((room for room in rooms if room is not None), default=None)
+    if longest is None or None in rooms:
+        return models
+    return tuple(
+        replace(each, context_tokens=longest) if each.context_tokens is None else each
+        for each in models
+    )
 
 
 def obstacles(load: Load, rules: Rules) -> tuple[str, ...]:

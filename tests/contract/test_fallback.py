@@ -144,6 +144,8 @@ async def test_what_its_only_peer_has_no_room_for_is_refused_and_not_sent(tmp_pa
             return bool(peer["context_tokens"] == 512)
 
         await until(is_known)
+        [model] = (await there.look("/v1/models"))["data"]
+        assert model["max_model_len"] == 512
         refused, text = await there.chat("word " * 5000)
         assert refused.status == 400
         assert "Retry-After" not in refused.headers

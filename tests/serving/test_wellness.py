@@ -9,12 +9,12 @@ import pytest
 
 from edge_agent.guard.reading import Level
 from edge_agent.messages import Policy
-from edge_agent.ops.health import State
+from edge_agent.ops.health import Served, State
 from edge_agent.serving.admission import House, Load
 from edge_agent.serving.peers.breaker import Standing
 from edge_agent.serving.peers.capability import Flavour
 from edge_agent.serving.peers.peer import PeerState
-from edge_agent.serving.wellness import answers, obstacles, peers_health
+from edge_agent.serving.wellness import answers, obstacles, peers_health, with_contexts
 from tests.serving.house import CALM, RULES
 
 LOAD = Load(house=CALM, open_requests=0, open_bytes=0, pace_s=None, is_draining=False)
@@ -100,3 +100,31 @@ def test_peers_are_told_in_plain_words() -> None:
     attic, _, barn = peers_health(PEERS)
     assert (attic.name, attic.zone, attic.breaker, attic.running) == ("attic", "site", "closed", 1)
     assert barn.breaker == "open"
+
+
+@pytest.mark.parametrize(
+    ("attic", "barn", "rack", "room"),
+    [
+        (2048, 8192, None, 8192),  # rack is out of reach
+        (2048, None, 8192, None),
+        (None, None, None, None),
+    ],
+)
+def test_a_model_of_peers_has_the_longest_context_that_all_have_told(
+    attic: int | None, barn: int | None, rack: int | None, room: int | None
+) -> None:
+    here, there = (
+        Served(name=name, created=0, context_tokens=tokens)
+        for name, tokens in (("tiny", 4096), ("phi", None))
+    )
+    peers = tuple(
+        msgspec.structs.replace(peer(name, zone), context_tokens=tokens)
+        for name, zone, tokens in (
+            ("attic", "site", attic),
+            ("barn", "site", barn),
+            ("rack", "cloud", rack),
+        )
+    )
+    told = with_contexts((here, there), peers, RULES)
+    assert [each.context_tokens for each in told] == [4096, room]
+    assert with_contexts((there,), (), RULES) == (there,)
