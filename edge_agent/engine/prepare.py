@@ -15,7 +15,7 @@ from edge_agent.errors import InvalidRequest, PromptTooLong
 from edge_agent.messages import Sampling, ToolMode
 from edge_agent.text.answer_text import Offer
 from edge_agent.text.chat import ChatTemplate
-from edge_agent.text.tokenizer import Tokenizer
+from edge_agent.text.tokenizer import Tokenizer, TooMany
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,12 +64,16 @@ class Preparer:
         self._check_ids(request.stop_token_ids, "stop_token_ids")
         tools = () if request.tool_choice is ToolMode.NONE else request.tools
         opening = self._template.opening(request.tool_choice) if tools else None
-        prompt = self._template.encode(request.messages, tools, opening)
+        limit = self._context - 1
+        try:
+            prompt = self._template.encode(request.messages, tools, opening, most=limit)
+        except TooMany as exc:
+            raise PromptTooLong(exc.least, limit, is_least=True) from exc
         room = self._context - len(prompt)
         if len(prompt) > _LARGE_TOKENS:
             give_back()
         if room < 1:
-            raise PromptTooLong(len(prompt), self._context - 1)
+            raise PromptTooLong(len(prompt), limit)
         max_tokens = _max_tokens(request, room)
         own = frozenset(request.stop_token_ids)
         return Prepared(

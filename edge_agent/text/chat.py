@@ -15,6 +15,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from edge_agent.errors import InvalidRequest, ModelError
 from edge_agent.text.marks import Marks
+from edge_agent.text.tokenizer import TooMany
 from edge_agent.text.tool_prompt import ToolPrompt
 
 if TYPE_CHECKING:
@@ -81,12 +82,15 @@ class ChatTemplate:
         messages: Sequence[Message],
         tools: Sequence[Tool] = (),
         opening: Opening | None = None,
+        *,
+        most: int | None = None,
     ) -> list[int]:
         """Return the prompt's token ids, ending where the assistant begins to speak.
 
         With an `opening` the assistant has said that much already.
 
         Raises:
+            TooMany: there are more than `most`, and much text is left that was not looked at.
             InvalidRequest: the template does not allow this conversation.
             ModelError: the template changed what a message says, or failed.
         """
@@ -101,9 +105,17 @@ class ChatTemplate:
                 if isinstance(piece, str):
                     text += piece
                 else:
-                    ids += [*self._tokenizer.encode(text), piece]
+                    ids += [*self._encode(text, ids, most), piece]
                     text = ""
-        return ids + self._tokenizer.encode(text)
+        return ids + self._encode(text, ids, most)
+
+    def _encode(self, text: str, before: Sequence[int], most: int | None) -> list[int]:
+        """Return the ids of `text`, which follow those `before`."""
+        try:
+            left = None if most is None else most - len(before)
+            return self._tokenizer.encode(text, most=left)
+        except TooMany as exc:
+            raise TooMany(len(before) + exc.least) from None
 
     def _render(self, variables: dict[str, Any], marks: Marks) -> str:
         constants = {"add_generation_prompt": True, "bos_token": "", "eos_token": "", _MARKS: marks}

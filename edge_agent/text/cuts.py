@@ -17,6 +17,9 @@ TEXT_CHARS = 1 << 19
 # A word of this length is merged in the cache of a core.
 WORD_CHARS = 1 << 14
 
+# Of the languages that need least; a piece of so much text then has about the tokens that may be.
+_CHARS_PER_TOKEN = 4
+
 SURE_CHARS = 32
 """A cut inside a word has so many letters of that word on either side."""
 
@@ -70,17 +73,24 @@ def can_cut(pre_tokenizer: object, normalizer: object) -> bool:
             return _is_known(pre_tokenizer) and _makes_words(pre_tokenizer)
 
 
-def next_cut(text: str, start: int) -> Cut | None:
+def piece_chars(most_tokens: int) -> int:
+    """Return how long pieces should be where it is enough to see that `most_tokens` do not do."""
+    return min(max(_CHARS_PER_TOKEN * most_tokens, WORD_CHARS), TEXT_CHARS)
+
+
+def next_cut(text: str, start: int, *, least_chars: int | None = None) -> Cut | None:
     """Return the next cut in what begins at `start`, which is a cut or 0.
 
-    None if there is none, or the rest is short. A cut inside a word may be moved to the front by
-    up to half of `SURE_CHARS`.
+    None if there is none, or the rest is short. Pieces of whole words have `least_chars`, by
+    default what suits the library. A cut inside a word may be moved to the front by up to half of
+    `SURE_CHARS`.
     """
+    least = TEXT_CHARS if least_chars is None else least_chars
     # Short windows, one after the other: a search to the end at each cut would be quadratic.
     for at in range(start + WORD_CHARS, len(text) - WORD_CHARS, WORD_CHARS):
         if _is_inside_word(text, start, at):
             return Cut(at, is_inside=True)
-        if at - start >= TEXT_CHARS:
+        if at - start >= least:
             found = _BETWEEN_WORDS.search(text, at, at + WORD_CHARS)
             if found:
                 return Cut(found.start(), is_inside=False)

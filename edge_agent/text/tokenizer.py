@@ -16,7 +16,7 @@ import tokenizers
 from msgspec import Raw, Struct
 
 from edge_agent.errors import ModelError
-from edge_agent.text.cuts import SURE_CHARS, Cut, can_cut, next_cut
+from edge_agent.text.cuts import SURE_CHARS, Cut, can_cut, next_cut, piece_chars
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -68,6 +68,14 @@ def byte_alphabet() -> dict[int, int]:
     return {byte: byte for byte in printable} | {256 + i: byte for i, byte in enumerate(others)}
 
 
+class TooMany(Exception):
+    """A text has more tokens than it may; the rest of it was not looked at."""
+
+    def __init__(self, least: int) -> None:
+        super().__init__(f"at least {least} tokens")
+        self.least = least
+
+
 class Tokenizer:
     """One model's vocabulary, ready to use from several threads."""
 
@@ -112,12 +120,23 @@ class Tokenizer:
             msg = f"{path}: {exc}"
             raise ModelError(msg) from exc
 
-    def encode(self, text: str) -> list[int]:
-        """Return the ids of `text` as plain text, whatever it looks like; in linear time."""
+    def encode(self, text: str, *, most: int | None = None) -> list[int]:
+        """Return the ids of `text` as plain text, whatever it looks like; in linear time.
+
+        Raises:
+            TooMany: there are more than `most`, and much of the text is left. Where there is little
+                left or none, the caller gets all and can tell the exact number.
+        """
         ids: list[int] = []
         pieces: list[_Encoded] = []
-        start, cut = 0, self._cut(text, 0)
+        least_chars = None if most is None else piece_chars(most)
+        start, cut = 0, self._cut(text, 0, least_chars)
         while start < len(text):
+            if most is not None and cut is not None:
+                # The ids of a piece that ends amid a word are not sure before the next is known.
+                sure = pieces[-1].first_id if pieces and pieces[-1].ends_inside else len(ids)
+                if sure > most:
+                    raise TooMany(sure)
             end = cut.at if cut else len(text)
             new = self._encode(text[start:end])
             while pieces and pieces[-1].ends_inside and not self._part(ids[-1], new[0]):
@@ -128,12 +147,12 @@ class Tokenizer:
             pieces.append(_Encoded(start, len(ids), cut is not None and cut.is_inside))
             ids += new
             start = end
-            cut = self._cut(text, start)
+            cut = self._cut(text, start, least_chars)
         return ids
 
-    def _cut(self, text: str, start: int) -> Cut | None:
+    def _cut(self, text: str, start: int, least_chars: int | None) -> Cut | None:
         """Return the next cut; one inside a word is put between two tokens, as far as seen."""
-        cut = next_cut(text, start) if self._can_cut else None
+        cut = next_cut(text, start, least_chars=least_chars) if self._can_cut else None
         if cut is None or not cut.is_inside:
             return cut
         first = cut.at - SURE_CHARS

@@ -79,6 +79,13 @@ def test_a_prompt_that_does_not_fit_is_refused_with_both_numbers(preparer: Prepa
         preparer.prepare(ask("a " * 60))
 
 
+def test_a_prompt_far_too_long_is_not_read_to_its_end(preparer: Preparer) -> None:
+    with pytest.raises(PromptTooLong) as refused:
+        preparer.prepare(ask("word " * 100_000))
+    assert 63 < refused.value.prompt_tokens < 10_000
+    assert "at least" in str(refused.value)
+
+
 def test_tools_are_offered_with_the_tags_the_vocabulary_has(preparer: Preparer) -> None:
     offer = preparer.prepare(ask(tools=TOOLS, parallel_tool_calls=False)).offer
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from edge_agent.importers.pre_tokenizers import PRE_TOKENIZERS
 from edge_agent.text import cuts
 from edge_agent.text.cuts import can_cut, next_cut
-from edge_agent.text.tokenizer import Tokenizer
+from edge_agent.text.tokenizer import Tokenizer, TooMany
 from tests.text import o200k
 
 NUM_TOKENS = 6000
@@ -94,6 +94,42 @@ def test_pieces_have_the_ids_of_the_whole(short_pieces: None, name: str, text: s
 )
 def test_known_difficulties(name: str, text: str) -> None:
     assert tokenizer(name).encode(text) == tokenizer(name)._encode(text)
+
+
+@pytest.mark.usefixtures("short_pieces")
+@pytest.mark.parametrize("name", PRE_TOKENIZERS)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(text=TEXTS, most=st.integers(-5, 300))
+def test_who_counts_up_to_a_limit_counts_right(name: str, text: str, most: int) -> None:
+    whole = tokenizer(name)._encode(text)
+    least = None
+    try:
+        ids = tokenizer(name).encode(text, most=most)
+    except TooMany as exc:
+        least = exc.least
+    if least is None:
+        assert ids == whole
+    else:
+        assert most < least <= len(whole)
+
+
+def test_of_a_text_far_too_long_the_beginning_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = o200k.tokenizer()
+    chars = 0
+    encode = tokenizer._encode
+
+    def note(text: str) -> list[int]:
+        nonlocal chars
+        chars += len(text)
+        return encode(text)
+
+    monkeypatch.setattr(tokenizer, "_encode", note)
+
+    with pytest.raises(TooMany):
+        tokenizer.encode("word " * 200_000, most=4095)
+    assert chars < 3 * cuts.WORD_CHARS
 
 
 def test_one_long_word_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
