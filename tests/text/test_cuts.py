@@ -104,15 +104,19 @@ def test_known_difficulties(name: str, text: str) -> None:
 @given(text=TEXTS, most=st.integers(-5, 300))
 def test_who_counts_up_to_a_limit_counts_right(name: str, text: str, most: int) -> None:
     whole = tokenizer(name)._encode(text)
-    least = None
-    try:
-        ids = tokenizer(name).encode(text, most=most)
-    except TooMany as exc:
-        least = exc.least
-    if least is None:
-        assert ids == whole
+    counted = counted_to(most, tokenizer(name), text)
+    if isinstance(counted, int):
+        assert most < counted <= len(whole)
     else:
-        assert most < least <= len(whole)
+        assert counted == whole
+
+
+def counted_to(most: int, tokenizer: Tokenizer, text: str) -> list[int] | int:
+    """Return the ids of `text`, or how many there are at least."""
+    try:
+        return tokenizer.encode(text, most=most)
+    except TooMany as exc:
+        return exc.least
 
 
 def test_of_a_text_far_too_long_the_beginning_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
