@@ -177,6 +177,11 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     queue_requests: Annotated[
         int, Meta(ge=1, le=10_000, description="requests that may wait for a slot")
     ] = 32
+    # Several answers of a few hundred tokens on a slow gateway: far below that, the order in which
+    # requests came would matter more than their priority.
+    ageing_s: Annotated[
+        Seconds, Meta(description="who waits so long for a slot counts as one priority higher, s")
+    ] = 60.0
     # Hundreds of ordinary prompts, or a few of the largest.
     queue_bytes: Annotated[
         int, Meta(ge=1 << 20, le=1 << 30, description="bytes of prompts inside, all together")

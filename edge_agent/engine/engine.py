@@ -16,7 +16,6 @@ from edge_agent.engine.heap import give_back
 from edge_agent.engine.kv_cache import KvDtype
 from edge_agent.engine.prefix import Prefixes
 from edge_agent.engine.prepare import Preparer
-from edge_agent.engine.scheduler.order import AGEING_S
 from edge_agent.engine.scheduler.pace import Pace
 from edge_agent.engine.scheduler.plan import plan
 from edge_agent.engine.slots import Slots, Turn
@@ -54,7 +53,7 @@ class Engine:
         kv_dtype: str = KvDtype.FP32,
         prefix_bytes: int | None = None,
         draft_tokens: int = 0,
-        ageing_s: float = AGEING_S,
+        ageing_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Load `package` with room for `slots` requests of at most `context` tokens each.

@@ -27,6 +27,7 @@ def engine_command(config: Config, package: Path) -> list[str]:
         "kv-dtype": engine.kv_dtype,
         # The router bounds what is inside; all of it may arrive before the first step gives slots.
         "queue-requests": engine.slots + engine.queue_requests,
+        "ageing-s": engine.ageing_s,
         "log-level": config.daemon.log_level,
         "log-format": config.daemon.log_format,
     }

@@ -236,6 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--package", type=Path, required=True)
     for name in ("link-fd", "slots", "context", "chunk-tokens", "threads", "queue-requests"):
         parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--ageing-s", type=float, required=True)
     parser.add_argument("--kv-dtype", default="fp32")
     parser.add_argument("--prefix-bytes", type=int)
     parser.add_argument("--draft-tokens", type=int, default=0)
@@ -259,6 +260,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             prefix_bytes=args.prefix_bytes,
             draft_tokens=args.draft_tokens,
             queue_requests=args.queue_requests,
+            ageing_s=args.ageing_s,
         )
 
     return serve(args.link_fd, load)

@@ -20,10 +20,6 @@ from edge_agent.messages import Priority
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# Several answers of a few hundred tokens on a slow gateway: below that, the order in which requests
-# came would soon matter more than their priority.
-AGEING_S = 60.0
-
 _RANK = {Priority.LOW: 0, Priority.NORMAL: 1, Priority.HIGH: 2}
 _OVERDUE = 3
 

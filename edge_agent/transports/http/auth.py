@@ -11,6 +11,8 @@ from edge_agent.errors import ConfigError
 # A shorter key is a word, and words are guessed; `openssl rand -hex 16` gives 32.
 LEAST_KEY_CHARS = 16
 _SCHEME = "bearer"
+# 64 bits: two keys of one file never share a name.
+_NAME_CHARS = 16
 
 
 class ApiKeys:
@@ -29,6 +31,12 @@ class ApiKeys:
         offered = _digest(key.strip())
         matches = [hmac.compare_digest(offered, known) for known in self._digests]
         return any(matches) and scheme.lower() == _SCHEME
+
+
+def key_name(authorization: str | None) -> str:
+    """Return a name for the key in an `Authorization` header, by which nobody can tell the key."""
+    _, _, key = (authorization or "").partition(" ")
+    return _digest(key.strip()).hex()[:_NAME_CHARS]
 
 
 def load_keys(path: str, setting: str) -> ApiKeys:

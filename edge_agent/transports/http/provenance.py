@@ -13,7 +13,8 @@ from edge_agent.serving.peers.hops import (
     read_policy,
     stricter,
 )
-from edge_agent.transports.http.app import REASON, SERVED_BY
+from edge_agent.transports.http.app import KEYS, REASON, SERVED_BY
+from edge_agent.transports.http.auth import key_name
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def as_sent(http: web.Request, request: Request) -> Request:
-    """Return `request` with what its headers say of its way here and of how far it may go.
+    """Return `request` with what is known of its way here, and of how far it may go.
 
     Raises:
         InvalidRequest: a header is malformed; `param` names it.
@@ -32,7 +33,15 @@ def as_sent(http: web.Request, request: Request) -> Request:
         request,
         hops=read_hops(http.headers.get(HOPS_HEADER)),
         policy=stricter(request.policy, policy),
+        client=_client(http),
     )
+
+
+def _client(http: web.Request) -> str:
+    """Return whom the request counts for: its key where keys are set, else its address."""
+    if http.app[KEYS] is not None:
+        return f"key {key_name(http.headers.get('Authorization'))}"
+    return http.remote or ""
 
 
 def note(http: web.Request, source: Accepted | Answer) -> None:

@@ -27,6 +27,8 @@ SOURCE = "mqtt"
 # A UUID in any spelling fits; longer ones would be kept and echoed for nothing.
 MOST_CORRELATION_BYTES = 64
 MOST_USER_PROPERTIES = 32
+# 64 bits: no two senders meet by chance.
+_CLIENT_CHARS = 16
 MOST_USER_PROPERTY_BYTES = 4096
 
 
@@ -58,7 +60,10 @@ def read_request(
         key=_key(message, envelope, address),
         payload_sha=hashlib.sha256(message.payload).digest(),
         request=structs.replace(
-            request, deadline_s=deadline_s, policy=request.policy or _usual_policy(config)
+            request,
+            deadline_s=deadline_s,
+            policy=request.policy or _usual_policy(config),
+            client=_client(message, envelope),
         ),
         address=address.encode(),
         deadline_s=deadline_s,
@@ -116,6 +121,17 @@ def _key(message: Incoming, envelope: Envelope, address: Address) -> bytes | Non
         receiver = message.response_topic or envelope.reply_to or ""
         return b"c" + address.correlation + b"\0" + receiver.encode()
     return None
+
+
+def _client(message: Incoming, envelope: Envelope) -> str:
+    """Return whom the request counts for: where it wants its answer, the only trace of a sender.
+
+    Those that name no place count as one. Of a topic, which may be long, it is a digest.
+    """
+    topic = message.response_topic or envelope.reply_to
+    if topic is None:
+        return SOURCE
+    return f"{SOURCE} {hashlib.sha256(topic.encode()).hexdigest()[:_CLIENT_CHARS]}"
 
 
 def _usual_policy(config: Config) -> Policy | None:

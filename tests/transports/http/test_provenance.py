@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
 from edge_agent.errors import EngineCrashed
 from edge_agent.messages import Accepted, Delta, Failed, Policy
 from tests.transports.http.scripted import DONE, ScriptedBackend, serving
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HERE = Accepted(prompt_tokens=7, reason="local")
 THERE = Accepted(prompt_tokens=None, served_by="attic", reason="crashed")
@@ -80,3 +84,23 @@ async def test_a_plain_request_says_nothing_of_its_way() -> None:
     async with serving(backend) as site:
         await site.chat()
     assert (backend.requests[0].hops, backend.requests[0].policy) == (0, None)
+
+
+async def test_a_request_counts_for_its_address_or_where_there_are_keys_for_its_key(
+    tmp_path: Path,
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("first-key-0123456789\nsecond-key-0123456789\n")
+    backend = ScriptedBackend()
+    async with serving(backend) as site:
+        await site.chat()
+        await site.post("/reasoning", {"prompt": "hi"}, Authorization="Bearer anything")
+    async with serving(backend, api_key_file=str(keys)) as site:
+        for key in ("first-key-0123456789", "second-key-0123456789", " first-key-0123456789"):
+            await site.post("/reasoning", {"prompt": "hi"}, Authorization=f"Bearer {key}")
+    clients = [request.client for request in backend.requests]
+
+    assert clients[:2] == ["127.0.0.1", "127.0.0.1"]
+    assert len(set(clients[1:])) == 3
+    assert clients[2] == clients[4]
+    assert not any("key-0" in client for client in clients)

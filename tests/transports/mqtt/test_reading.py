@@ -122,3 +122,16 @@ def test_a_long_correlation_is_refused_and_not_echoed() -> None:
 
     assert isinstance(found, Refusal)
     assert found.address.correlation is None
+
+
+def test_requests_count_for_the_place_of_their_answers() -> None:
+    def client(**more: Any) -> str:
+        return draft({"prompt": "x", **more.pop("body", {})}, **more).request.client
+
+    desk = client(response_topic=DESK)
+    assert client(body={"reply_to": DESK, "id": "a"}) == desk
+    assert client(body={"reply_to": f"{DESK}2"}) != desk
+    assert client(body={"id": "a"}) == client(body={"id": "b"}) == "mqtt"
+    far = client(response_topic=DESK + "x" * 100)
+    assert far != desk
+    assert len(far) < 40
