@@ -133,8 +133,9 @@ class Fields:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._mistyped(name, "a number")
         if not least <= value <= most or (value == least and not least_included):
-            bounds = f"{least:g} to {most:g}" if least_included else f"above {least:g} to {most:g}"
-            raise InvalidRequest(f"{value:g} is outside {bounds}", self.path(name))
+            low = f"at least {least:g}" if least_included else f"above {least:g}"
+            problem = f"{value:.12g} is not {low} and at most {most:g}"
+            raise InvalidRequest(problem, self.path(name))
         return float(value)
 
     def items(self, name: str) -> list[Any] | None:

@@ -109,9 +109,9 @@ def test_only_numbers_are_numbers(value: object) -> None:
 
 def test_a_number_names_its_bounds() -> None:
     fields = Fields({"x": 3})
-    with pytest.raises(InvalidRequest, match="3 is outside 0 to 2"):
+    with pytest.raises(InvalidRequest, match="3 is not at least 0 and at most 2"):
         fields.number("x", least=0, most=2)
-    with pytest.raises(InvalidRequest, match="3 is outside above 3 to 4"):
+    with pytest.raises(InvalidRequest, match="3 is not above 3 and at most 4"):
         fields.number("x", least=3, most=4, least_included=False)
 
 
