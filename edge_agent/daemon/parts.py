@@ -122,6 +122,8 @@ class Parts:
             running=self.supervisor.running,
             waiting=self.supervisor.waiting,
             engine_restarts=self.supervisor.restarts,
+            drafted_tokens=self.supervisor.drafts.drafted,
+            accepted_tokens=self.supervisor.drafts.accepted,
             jobs_open=self.jobs.open,
             durability=self.jobs.durability,
             mqtt=self.mqtt.state,

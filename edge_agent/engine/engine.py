@@ -135,6 +135,16 @@ class Engine:
         """Memory of what ended requests left in the KV cache, all of which can be given back."""
         return self._prefixes.kept_bytes
 
+    @property
+    def drafted_tokens(self) -> int:
+        """Guessed tokens that were verified, since the engine was loaded."""
+        return self._speculation.drafted
+
+    @property
+    def accepted_tokens(self) -> int:
+        """Those of them that came true."""
+        return self._speculation.accepted
+
     def prepare(self, request: Request) -> Prepared:
         """Render and tokenize `request`, and check that it fits. Any thread.
 

@@ -105,6 +105,10 @@ class Health(Struct, frozen=True, kw_only=True):
     """Requests that peers are answering."""
     expected_wait_s: float | None = None
     """When a request that comes now would be begun here; None before the first answer."""
+    drafted_tokens: int = 0
+    """Guessed tokens that were verified, since the daemon started."""
+    accepted_tokens: int = 0
+    """Those of them that came true."""
     predicted_bytes: int = 0
     """What the requests at the engine take in all, by arithmetic."""
     kv: KvChoice | None = None

@@ -143,6 +143,7 @@ class _Now(Collector):
         restarts = CounterMetricFamily("edge_agent_engine_restarts", "Crashes of the engine.")
         restarts.add_metric((), health.engine_restarts)
         yield restarts
+        yield from _drafts(self._model, health)
         if health.expected_wait_s is not None:
             yield _gauge(
                 "expected_wait_seconds", "Until a slot, for a new request.", health.expected_wait_s
@@ -156,6 +157,16 @@ class _Now(Collector):
             )
         yield from _memory(health)
         yield from _peers(health)
+
+
+def _drafts(model: str, health: Health) -> Iterator[Metric]:
+    for name, value, text in (
+        ("draft_tokens", health.drafted_tokens, "Guessed tokens that were verified."),
+        ("accepted_tokens", health.accepted_tokens, "Guessed tokens that came true."),
+    ):
+        family = CounterMetricFamily(f"vllm:spec_decode_num_{name}", text, labels=("model_name",))
+        family.add_metric((model,), value)
+        yield family
 
 
 def _memory(health: Health) -> Iterator[Metric]:

@@ -21,6 +21,7 @@ from edge_agent.worker.ending import Exit, in_words
 from edge_agent.worker.link import (
     Beat,
     Cancel,
+    Drafts,
     Emit,
     FrameReader,
     LinkBroken,
@@ -87,6 +88,8 @@ class Child:
         self.load_failure: str | None = None
         self.kept_bytes = 0
         """Memory that the engine can give back at once, as of its last beat."""
+        self.drafts = Drafts()
+        """Of this process, as of its last beat."""
         self.is_dismissed = False
         """It was ended because it was not wanted; that is no crash."""
 
@@ -175,8 +178,8 @@ class Child:
             case Started(id=link_id) | Paused(id=link_id):
                 if stream := self._streams.get(link_id):
                     stream.is_started = isinstance(message, Started)
-            case Beat(kept_bytes=kept_bytes):  # its arrival is most of its meaning
-                self.kept_bytes = kept_bytes
+            case Beat():  # its arrival is most of its meaning
+                self.kept_bytes, self.drafts = message.kept_bytes, message.drafts
             case Ready():
                 self.ready = message
                 on_ready(message)

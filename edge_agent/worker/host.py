@@ -24,6 +24,7 @@ from edge_agent.worker.intake import Intake, Submit
 from edge_agent.worker.link import (
     Beat,
     Cancel,
+    Drafts,
     Emit,
     LoadFailed,
     Paused,
@@ -90,6 +91,14 @@ class StepEngine(Protocol[PreparedT]):
     @property
     def kept_bytes(self) -> int:
         """Memory of what ended requests left behind, which `shrink_prefixes` gives back."""
+
+    @property
+    def drafted_tokens(self) -> int:
+        """Guessed tokens that were verified, since the engine was loaded."""
+
+    @property
+    def accepted_tokens(self) -> int:
+        """Those of them that came true."""
 
     def prepare(self, request: Request) -> PreparedT:
         """Do what needs no engine state, in any thread; raises EdgeError as a refusal."""
@@ -177,9 +186,17 @@ class Host(Generic[PreparedT]):
         if now_s - self._last_beat_s >= BEAT_S:
             self._last_beat_s = now_s
             running, waiting = len(self._engine.running), self._engine.waiting
-            kept_bytes = self._engine.kept_bytes
             self._send(
-                Beat(steps=self._steps, running=running, waiting=waiting, kept_bytes=kept_bytes)
+                Beat(
+                    steps=self._steps,
+                    running=running,
+                    waiting=waiting,
+                    kept_bytes=self._engine.kept_bytes,
+                    drafts=Drafts(
+                        drafted=self._engine.drafted_tokens,
+                        accepted=self._engine.accepted_tokens,
+                    ),
+                )
             )
 
     def _send(self, message: ToParent) -> None:

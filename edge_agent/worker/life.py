@@ -18,6 +18,7 @@ from edge_agent.ops.health import State
 from edge_agent.worker.backoff import wait_s
 from edge_agent.worker.child import Child
 from edge_agent.worker.ending import Cause, End, judged
+from edge_agent.worker.link import Drafts
 from edge_agent.worker.load_clock import LoadClock
 from edge_agent.worker.news import News
 from edge_agent.worker.stay import Stay
@@ -94,6 +95,7 @@ class Life:
         """Those who wait for the engine: it is not idle then."""
         self.on_oom: Callable[[str], None] | None = None
         self.restarts = 0
+        self._past_drafts = Drafts()  # of processes that are gone
         self._is_running = False
         self._orders = News()
         standing.listen(lambda _state, _detail: self.news.tell())
@@ -102,6 +104,11 @@ class Life:
     def streams(self) -> tuple[Stream, ...]:
         """The requests that the process has, oldest first."""
         return self.child.streams if self.child else ()
+
+    @property
+    def drafts(self) -> Drafts:
+        """Of all processes so far."""
+        return self._past_drafts + self.child.drafts if self.child else self._past_drafts
 
     @property
     def is_serving(self) -> bool:
@@ -183,6 +190,7 @@ class Life:
                 return End(Cause.CRASH, f"not started: {exc}")
             gone = await self._live(child)
         finally:
+            self._past_drafts = self.drafts
             self.child = None
             self.clock.stop()
             over.set()

@@ -77,6 +77,16 @@ class Paused(Struct, frozen=True, kw_only=True, tag="paused"):
     id: str
 
 
+class Drafts(Struct, frozen=True, kw_only=True):
+    """Guessed tokens since an engine started: those that were verified, and that came true."""
+
+    drafted: int = 0
+    accepted: int = 0
+
+    def __add__(self, other: Drafts) -> Drafts:
+        return Drafts(drafted=self.drafted + other.drafted, accepted=self.accepted + other.accepted)
+
+
 class Beat(Struct, frozen=True, kw_only=True, tag="beat"):
     """Child to parent, at least once a second while healthy: alive, how busy, how full."""
 
@@ -85,6 +95,7 @@ class Beat(Struct, frozen=True, kw_only=True, tag="beat"):
     waiting: int
     kept_bytes: int = 0
     """Of ended requests, in the KV cache."""
+    drafts: Drafts = Drafts()
 
 
 class LoadFailed(Struct, frozen=True, kw_only=True, tag="load_failed"):

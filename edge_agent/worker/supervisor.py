@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edge_agent.config import Engine, Memory
     from edge_agent.messages import Events, Request
     from edge_agent.worker.child import Child, Stream
-    from edge_agent.worker.link import Ready
+    from edge_agent.worker.link import Drafts, Ready
     from edge_agent.worker.standing import Standing
 
 
@@ -147,6 +147,11 @@ class Supervisor:
     def kept_bytes(self) -> int:
         """Memory that the engine keeps of ended requests, and gives back when it has to."""
         return self._life.child.kept_bytes if self._life.child else 0
+
+    @property
+    def drafts(self) -> Drafts:
+        """Guessed tokens of all engine processes so far."""
+        return self._life.drafts
 
     def shrink_prefixes(self, to_bytes: int) -> None:
         """Have this engine and the next ones keep at most so much of ended requests.

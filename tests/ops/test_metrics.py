@@ -28,6 +28,8 @@ HEALTH = Health(
     mqtt="off",
     held=1,
     predicted_bytes=1000,
+    drafted_tokens=70,
+    accepted_tokens=50,
     loop_lag=LoopLag(p99_s=0.02, worst_s=0.3),
     peers=(
         PeerHealth(
@@ -85,6 +87,8 @@ def test_a_scrape_tells_how_it_is_now() -> None:
     assert seen["edge_agent_loop_lag_worst_seconds",] == 0.3
     assert seen["edge_agent_jobs_open",] == 7
     assert seen["edge_agent_engine_restarts_total",] == 1
+    assert seen["vllm:spec_decode_num_draft_tokens_total", "tiny"] == 70
+    assert seen["vllm:spec_decode_num_accepted_tokens_total", "tiny"] == 50
     assert seen["edge_agent_engine_state", "ready"] == 1
     assert seen["edge_agent_engine_state", "held"] == 0
     assert seen["edge_agent_peer_running", "attic"] == 2

@@ -13,7 +13,7 @@ from edge_agent.config import Engine
 from edge_agent.errors import Pressure, Recalled, Unsupported
 from edge_agent.messages import Done, Failed, Priority
 from edge_agent.ops.health import State
-from edge_agent.worker.link import AS_CONFIGURED_BYTES
+from edge_agent.worker.link import AS_CONFIGURED_BYTES, Drafts
 from tests.worker.asking import (
     LONG,
     SLOW,
@@ -249,3 +249,13 @@ async def test_the_next_engine_keeps_no_more_than_the_last_was_told(supervise: S
         supervisor.shrink_prefixes(400)
         await events_of(supervisor, ask("two"))
         await until(lambda: supervisor.kept_bytes == 400)
+
+
+async def test_drafts_of_all_engines_are_counted(supervise: Supervise) -> None:
+    async with supervise() as supervisor:
+        await events_of(supervisor, ask("one"))
+        await until(lambda: supervisor.drafts == Drafts(drafted=3, accepted=2))
+        await supervisor.unload("asked to")
+        assert supervisor.drafts == Drafts(drafted=3, accepted=2)
+        await events_of(supervisor, ask("two"))
+        await until(lambda: supervisor.drafts == Drafts(drafted=6, accepted=4))

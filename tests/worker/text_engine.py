@@ -73,6 +73,9 @@ class TextEngine:
         self.longest_token_bytes: int | None = None
         self.kept_bytes = 0
         """A kilobyte for each request that ended, as far as it may be kept."""
+        self.drafted_tokens = 0
+        self.accepted_tokens = 0
+        """As if of three guessed words two came true, in every answer."""
         self._most_kept_bytes = 1 << 62
         self._queue_requests = queue_requests
         self._pace_s = pace_s
@@ -146,6 +149,8 @@ class TextEngine:
             return [Delta(job.words.popleft())]
         self._running.remove(job)
         self.kept_bytes = min(self.kept_bytes + 1000, self._most_kept_bytes)
+        self.drafted_tokens += 3
+        self.accepted_tokens += 2
         return [
             Done(
                 finish_reason=FinishReason.LENGTH if job.words else FinishReason.STOP,
