@@ -13,17 +13,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from tests.bench.runners.loop import serve
-from tests.bench.runners.procfs import memory_mb
+from tests.bench.runners.timer import Timer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from tests.bench.runners.task import Figures, Task
 
-_WARM_UP_TOKENS = 16
 
-
-class GenAi:
+class GenAi(Timer):
     """A loaded model directory."""
 
     def __init__(self, options: dict[str, Any]) -> None:
@@ -35,33 +33,16 @@ class GenAi:
         threads = {"intra_op_num_threads": options["threads"], "inter_op_num_threads": 1}
         config.overlay(json.dumps({"model": {"decoder": {"session_options": threads}}}))
         self._model = self._og.Model(config)
-        self._loaded = memory_mb()
+        load_s = round(time.perf_counter() - began_s, 2)
+        super().__init__({"onnxruntime_genai": self._og.__version__, "load_s": load_s})
         self._params = self._og.GeneratorParams(self._model)
         context = options["context"]
         # A least length is its way not to stop early.
         self._params.set_search_options(do_sample=False, max_length=context, min_length=context)
         self._generator: Any = None
         self._held_tokens = 0
-        self._seeds = 0
-        self._is_warm = False
-        self.facts = {
-            "onnxruntime_genai": self._og.__version__,
-            "load_s": round(time.perf_counter() - began_s, 2),
-        }
 
-    def run(self, task: Task) -> Figures:
-        """Do `task` once."""
-        if not self._is_warm and task.kind != "memory":
-            self._read(task, _WARM_UP_TOKENS)
-            self._is_warm = True
-        kinds = {"prefill": self._prefill, "decode": self._decode, "memory": self._memory}
-        return kinds[task.kind](task)
-
-    def _prefill(self, task: Task) -> Figures:
-        seconds = [self._read(task, task.tokens) for _ in range(task.reps)]
-        return {"tok_s": task.tokens / statistics.median(seconds)}
-
-    def _decode(self, task: Task) -> Figures:
+    def decode(self, task: Task) -> Figures:
         """Time answers after the one prompt, to which the cache is rewound."""
         speeds = []
         prompt = task.prompt(0, task.tokens)
@@ -80,15 +61,8 @@ class GenAi:
             speeds.append(task.new_tokens / (time.perf_counter() - began_s))
         return {"tok_s": statistics.median(speeds)}
 
-    def _memory(self, task: Task) -> Figures:
-        self._read(task, task.tokens)
-        loaded = {f"loaded_{name}": value for name, value in self._loaded.items()}
-        return loaded | {f"read_{name}": value for name, value in memory_mb().items()}
-
-    def _read(self, task: Task, count: int) -> float:
-        """Return the seconds that a new prompt takes up to its first token."""
-        self._seeds += 1
-        prompt = task.prompt(self._seeds, count)
+    def read(self, prompt: Sequence[int]) -> float:
+        """Return the seconds that the prompt takes up to its first token."""
         self._new_generator()
         began_s = time.perf_counter()
         self._generator.append_tokens(prompt)

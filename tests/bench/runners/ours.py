@@ -20,7 +20,7 @@ from edge_agent.messages import Done, Failed, Request, Sampling
 from edge_agent.modelstore.fit import packed_bytes
 from edge_agent.modelstore.manifest import read_manifest
 from tests.bench.runners.loop import serve
-from tests.bench.runners.procfs import memory_mb
+from tests.bench.runners.timer import Timer
 from tests.bench.workloads import Workload, tasks
 
 if TYPE_CHECKING:
@@ -28,11 +28,8 @@ if TYPE_CHECKING:
 
     from tests.bench.runners.task import Figures, Task
 
-# The first steps pay for buffers that all others reuse.
-_WARM_UP_TOKENS = 16
 
-
-class Ours:
+class Ours(Timer):
     """A loaded package."""
 
     def __init__(self, options: dict[str, Any]) -> None:
@@ -48,37 +45,16 @@ class Ours:
             kv_dtype=options["kv_dtype"],
             draft_tokens=options["draft_tokens"],
         )
-        self._loaded = memory_mb()
         manifest = read_manifest(package)
         self._bytes_per_token = packed_bytes(manifest.shape, manifest.quantization)
-        self._seeds = 0
-        self.facts = {
+        facts = {
             "package": manifest.name,
             "kv_dtype": options["kv_dtype"],
             "load_s": round(time.perf_counter() - began_s, 2),
         }
-        self._is_warm = False
+        super().__init__(facts)
 
-    def run(self, task: Task) -> Figures:
-        """Do `task` once."""
-        if not self._is_warm and task.kind != "memory":
-            self._read(task.prompt(self._seed(), _WARM_UP_TOKENS))
-            self._is_warm = True
-        kinds = {
-            "prefill": self._prefill,
-            "decode": self._decode,
-            "streams": self._streams,
-            "ttft": self._ttft,
-            "memory": self._memory,
-            "answers": self._answers,
-        }
-        return kinds[task.kind](task)
-
-    def _prefill(self, task: Task) -> Figures:
-        seconds = [self._read(task.prompt(self._seed(), task.tokens)) for _ in range(task.reps)]
-        return {"tok_s": task.tokens / statistics.median(seconds)}
-
-    def _decode(self, task: Task) -> Figures:
+    def decode(self, task: Task) -> Figures:
         """Time answers after the one prompt, which is kept from the first of them on."""
         speeds = []
         for _ in range(task.reps):
@@ -90,12 +66,12 @@ class Ours:
         speed = statistics.median(speeds)
         return {"tok_s": speed, "read_gb_s": speed * self._bytes_per_token / 1e9}
 
-    def _streams(self, task: Task) -> Figures:
+    def streams(self, task: Task) -> Figures:
         """Time steps of all answers at once; while later prompts are read, the first go on."""
         spare = task.streams * task.tokens
         names = [f"stream-{i}" for i in range(task.streams)]
         for name in names:
-            prompt = task.prompt(self._seed(), task.tokens)
+            prompt = self.new_prompt(task, task.tokens)
             self._submit(name, prompt, 1 + task.new_tokens + spare)
         self._until_read()
         began_s = time.perf_counter()
@@ -107,19 +83,7 @@ class Ours:
         self._drain()
         return {"tok_s": task.streams * task.new_tokens / elapsed_s}
 
-    def _ttft(self, task: Task) -> Figures:
-        """Read a system prompt with a question, then with another question."""
-        system = task.prompt(self._seed(), task.tokens)
-        cold_s = self._read([*system, *task.prompt(self._seed(), task.tail)])
-        warm_s = self._read([*system, *task.prompt(self._seed(), task.tail)])
-        return {"cold_s": cold_s, "warm_s": warm_s}
-
-    def _memory(self, task: Task) -> Figures:
-        self._read(task.prompt(self._seed(), task.tokens))
-        loaded = {f"loaded_{name}": value for name, value in self._loaded.items()}
-        return loaded | {f"read_{name}": value for name, value in memory_mb().items()}
-
-    def _answers(self, task: Task) -> Figures:
+    def answers(self, task: Task) -> Figures:
         """Answer the prompts of a workload one after the other; reading them is not timed."""
         tokens, seconds = 0, 0.0
         for each in tasks(Workload(task.workload), max_tokens=task.new_tokens):
@@ -153,12 +117,8 @@ class Ours:
         msg = "nothing was asked"
         raise RuntimeError(msg)
 
-    def _seed(self) -> int:
-        self._seeds += 1
-        return self._seeds
-
-    def _read(self, prompt: Sequence[int]) -> float:
-        """Return the seconds from a prompt's arrival to its first token."""
+    def read(self, prompt: Sequence[int]) -> float:
+        """Return the seconds from the prompt's arrival to its first token."""
         began_s = time.perf_counter()
         self._submit("read", prompt, 1)
         self._drain()
