@@ -166,7 +166,16 @@ def _table(figures: dict[str, Any]) -> str:
     return "\n".join(f"{name:28} {value}" for name, value in rows)
 
 
-_UNITS = {"_tok_s": "tok/s", "_mb": "MB", "_ms": "ms", "_s": "s", "_bytes": "bytes"}
+# The longer of two that end alike comes first.
+_UNITS = {
+    "_tok_s": "tok/s",
+    "_gb_s": "GB/s",
+    "_gb": "GB",
+    "_mb": "MB",
+    "_ms": "ms",
+    "_s": "s",
+    "_bytes": "bytes",
+}
 
 
 def _rows(name: str, value: object) -> list[tuple[str, str]]:

@@ -12,15 +12,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_agent.cli.bandwidth import read_gb_s
+from edge_agent.cli.hop import Hop
 from edge_agent.engine.answer import Prepared
 from edge_agent.engine.engine import Engine
+from edge_agent.engine.laps import Stage
 from edge_agent.messages import Sampling
+from edge_agent.modelstore.fit import packed_bytes
+from edge_agent.modelstore.manifest import read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 # The first steps pay for buffers that all others reuse.
 _WARM_UP_TOKENS = 16
+_PROBE_REPS = 10
 # Ids below are bytes, above may be control tokens, in every vocabulary there is.
 _FIRST_ID, _IDS = 1000, 16_000
 
@@ -56,6 +62,22 @@ class Task:
         return max(*self.prompts, self.depth + self.answer_tokens) + 1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """What steps took in which `streams` answers decode together."""
+
+    streams: int
+    per_s: float
+    stages_s: dict[str, float]
+    """Seconds of a step by stage (`engine.laps`), and `hop`: the way of its events to the daemon,
+    which a step of the daemon's engine takes besides."""
+
+    @property
+    def tok_s(self) -> float:
+        """Tokens per second of all answers together."""
+        return self.streams * self.per_s
+
+
 def measure(package: Path, task: Task) -> dict[str, Any]:
     """Load `package` and return the figures, each with its unit in its name."""
     began_s = time.perf_counter()
@@ -73,8 +95,8 @@ def measure(package: Path, task: Task) -> dict[str, Any]:
     loaded = memory_mb()
     first_s = _prefill_s(engine, _WARM_UP_TOKENS)
     prefill_s = {n: _median(task.reps, partial(_prefill_s, engine, n)) for n in task.prompts}
-    decode = {n: _median(task.reps, partial(_decode_tok_s, engine, task, n)) for n in task.streams}
-    return {
+    decode = {n: _decode(engine, task, n) for n in task.streams}
+    figures = {
         "model": engine.name,
         "threads": task.threads,
         "kv_dtype": task.kv_dtype,
@@ -83,9 +105,37 @@ def measure(package: Path, task: Task) -> dict[str, Any]:
         f"first_step_{_WARM_UP_TOKENS}_ms": round(first_s * 1000, 1),
         "ttft_ms": round(prefill_s[task.prompts[0]] * 1000, 1),
         "prefill_tok_s": {str(n): round(n / seconds, 1) for n, seconds in prefill_s.items()},
-        "decode_tok_s": {str(n): round(speed, 1) for n, speed in decode.items()},
+        "decode_tok_s": {str(n): round(steps.tok_s, 1) for n, steps in decode.items()},
+        **_stage_figures(decode),
         **memory_mb(),
     }
+    # Last: it has memory of its own.
+    memory_gb_s = read_gb_s(threads=task.threads, reps=_PROBE_REPS)
+    read_bytes = _read_bytes(package)
+    shares = {n: steps.per_s * read_bytes / 1e9 / memory_gb_s for n, steps in decode.items()}
+    return {
+        **figures,
+        "memory_gb_s": round(memory_gb_s, 1),
+        "step_reads_gb": round(read_bytes / 1e9, 3),
+        "bandwidth_share": {str(n): round(share, 2) for n, share in shares.items()},
+    }
+
+
+def _read_bytes(package: Path) -> int:
+    """Return the bytes of weights that every step reads."""
+    manifest = read_manifest(package)
+    return packed_bytes(manifest.shape, manifest.quantization)
+
+
+def _stage_figures(decode: Mapping[int, Steps]) -> dict[str, dict[str, float]]:
+    """Return the milliseconds of a step by stage and number of streams, and those not in `run`."""
+    parts: dict[str, dict[str, float]] = {}
+    for n, steps in decode.items():
+        for name, step_s in steps.stages_s.items():
+            parts.setdefault(f"step_{name}_ms", {})[str(n)] = round(step_s * 1000, 3)
+        outside_s = sum(steps.stages_s.values()) - steps.stages_s[Stage.RUN]
+        parts.setdefault("step_outside_ms", {})[str(n)] = round(outside_s * 1000, 3)
+    return parts
 
 
 def memory_mb() -> dict[str, int]:
@@ -107,21 +157,40 @@ def _prefill_s(engine: Engine, prompt_tokens: int) -> float:
     return time.perf_counter() - began_s
 
 
-def _decode_tok_s(engine: Engine, task: Task, streams: int) -> float:
-    """Return tokens per second of `streams` answers together, after their first tokens."""
+def _decode(engine: Engine, task: Task, streams: int) -> Steps:
+    """Return the median of steps in which `streams` answers decode together."""
+    with Hop() as hop:
+        runs = [_decode_once(engine, task, streams, hop) for _ in range(task.reps)]
+    return Steps(
+        streams=streams,
+        per_s=statistics.median(run.per_s for run in runs),
+        stages_s={
+            name: statistics.median(run.stages_s[name] for run in runs) for name in runs[0].stages_s
+        },
+    )
+
+
+def _decode_once(engine: Engine, task: Task, streams: int, hop: Hop) -> Steps:
+    """Time steps after the first tokens of all answers; what is sent is sent behind the steps."""
     names = [f"decode-{i}" for i in range(streams)]
     for i, name in enumerate(names):
         engine.submit(_prepared(name, _ids(i, task.depth), max_tokens=task.answer_tokens))
     while engine.waiting or engine.prefilling:
         engine.step()
+    engine.laps.take()
     began_s = time.perf_counter()
-    for _ in range(task.tokens):
-        engine.step()
+    told = [engine.step() for _ in range(task.tokens)]
     elapsed_s = time.perf_counter() - began_s
+    seconds = {str(stage): spent_s for stage, spent_s in engine.laps.take().items()}
+    seconds["hop"] = hop.carry(told)
     for name in names:
         engine.cancel(name)
     _drain(engine)
-    return streams * task.tokens / elapsed_s
+    return Steps(
+        streams=streams,
+        per_s=task.tokens / elapsed_s,
+        stages_s={name: taken_s / task.tokens for name, taken_s in seconds.items()},
+    )
 
 
 def _ids(seed: int, count: int) -> Sequence[int]:

@@ -20,6 +20,7 @@ from edge_agent.engine.binding import Binding
 from edge_agent.engine.heap import fresh_blocks
 from edge_agent.engine.kv_cache import KvArena, KvDtype, capacity_for
 from edge_agent.engine.kv_scales import read_kv_scales
+from edge_agent.engine.laps import Laps, Stage
 from edge_agent.engine.rope import rope_tables
 from edge_agent.engine.weight_pages import read_ahead
 from edge_agent.errors import ModelError
@@ -104,6 +105,7 @@ class Decoder:
         # back after each, it costs faults of some milliseconds; kept, several times its size.
         self._shrinking.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self._logits = np.empty((slots, self.vocab), np.float32)
+        self.laps = Laps()
 
     def forward(self, rows: Sequence[Row]) -> NDArray[np.float32]:
         """Compute one step; return logits float32 [R, vocab], valid until the next call.
@@ -116,16 +118,22 @@ class Decoder:
         feeds = batch.feeds
         if self._takes_chunk:
             feeds |= chunk_feeds(rows, chunk, first_slot=batch.slots.start)
+        self.laps.lap(Stage.PACK)
         for name, array in feeds.items():
             binding.feed(name, array)
         logits = self._bind_logits(binding, batch)
         if chunk is None:
-            self._session.run_with_iobinding(binding.of_session)
+            self._run(binding, None)
             return logits
         strips = self._bind_strips(binding, len(chunk.tokens))
-        self._session.run_with_iobinding(binding.of_session, self._shrinking)
+        self._run(binding, self._shrinking)
         self.arena.store(chunk.slot, strips, start=chunk.past)
         return logits
+
+    def _run(self, binding: Binding, options: ort.RunOptions | None) -> None:
+        self.laps.lap(Stage.BIND)
+        self._session.run_with_iobinding(binding.of_session, options)
+        self.laps.lap(Stage.RUN)
 
     def _chunk_of(self, rows: Sequence[Row]) -> Row | None:
         """Return the row that attends apart: the longest, if it is worth it."""

@@ -14,6 +14,7 @@ from edge_agent.engine.batch import Row
 from edge_agent.engine.decoder import Decoder
 from edge_agent.engine.heap import give_back
 from edge_agent.engine.kv_cache import KvDtype
+from edge_agent.engine.laps import Stage
 from edge_agent.engine.prefix import Prefixes
 from edge_agent.engine.prepare import Preparer
 from edge_agent.engine.scheduler.pace import Pace
@@ -90,6 +91,7 @@ class Engine:
             threads=threads,
             kv_dtype=KvDtype(kv_dtype),
         )
+        self.laps = self._decoder.laps
         arena = self._decoder.arena
         self._prefixes = Prefixes(
             num_slots=rows,
@@ -178,6 +180,7 @@ class Engine:
 
     def step(self) -> list[tuple[str, Event]]:
         """Compute one step; return the events it brought, those of one request in order."""
+        self.laps.begin()
         self.turn()
         self._turn = None
         told, self._told = self._told, []
@@ -187,9 +190,11 @@ class Engine:
         if work:
             work = self._speculation.widen(work, self._offers(work))
             rows = [self._row(item) for item in work]
+            self.laps.lap(Stage.PLAN)
             logits = self._decoder.forward(rows)
             self._learn_pace(work, took_s=self._clock() - began_s)
             told.extend(self._commit(rows, logits))
+            self.laps.lap(Stage.TEXT)
         return told
 
     def shrink_prefixes(self, to_bytes: int) -> int:
@@ -256,7 +261,9 @@ class Engine:
             if answer.clock.is_over(self._clock()):
                 break  # the next turn ends it
             scores[self._holes] = -np.inf
+            self.laps.lap(Stage.TEXT)
             token = answer.pick(scores)
+            self.laps.lap(Stage.SAMPLE)
             events += answer.commit(token, self._tokenizer.bytes_of(token), now_s=self._clock())
             comes_true = held < len(row.tokens) and row.tokens[held] == token
             held += comes_true

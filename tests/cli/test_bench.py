@@ -23,6 +23,7 @@ FIGURES = {
     "load_s": 0.5,
     "ttft_ms": 120.5,
     "prefill_tok_s": {"128": 900.0, "512": 850.5},
+    "memory_gb_s": 28.5,
     "peak_rss_mb": 400,
 }
 CARD = """
@@ -49,6 +50,7 @@ def test_the_table_has_a_line_for_every_figure_and_its_unit() -> None:
         ["ttft", "120.5", "ms"],
         ["prefill,", "128", "900.0", "tok/s"],
         ["prefill,", "512", "850.5", "tok/s"],
+        ["memory", "28.5", "GB/s"],
         ["peak", "rss", "400", "MB"],
     ]
 
@@ -118,6 +120,11 @@ def test_noise_of_a_cards_shape_is_made_once_and_timed(tmp_path: Path) -> None:
     assert figures["model"] == "tiny-noise-4-32-8"
     assert set(figures["decode_tok_s"]) == {"1", "2"}
     assert figures["prefill_tok_s"]["16"] > 0
+    stages = [figures[f"step_{name}_ms"]["2"] for name in ("plan", "pack", "bind", "sample", "hop")]
+    assert min(stages) > 0
+    assert sum(stages) < figures["step_outside_ms"]["2"] + 0.01
+    assert figures["step_run_ms"]["2"] > 0
+    assert figures["bandwidth_share"]["1"] > 0
     assert "making" in made.stderr
     again = bench_noise(tmp_path, *quick, "--kv-dtype", "fp16")
     assert again.returncode == 0, again.stderr

@@ -15,6 +15,7 @@ import numpy as np
 from edge_agent.engine import engine as engine_module
 from edge_agent.engine.answer import Prepared
 from edge_agent.engine.engine import Engine
+from edge_agent.engine.laps import Laps
 from edge_agent.messages import Priority, Sampling
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class FakeDecoder:
     vocab: int = VOCAB
     rope: Any = field(default_factory=lambda: SimpleNamespace(long_offset=0, short_limit=CONTEXT))
     computed: int = 0
+    laps: Laps = field(default_factory=Laps)
     steps: list[tuple[int, int]] = field(default_factory=list)
     """Rows that decoded, and other tokens, of every step."""
 

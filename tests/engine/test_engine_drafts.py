@@ -22,6 +22,7 @@ from edge_agent.engine import engine as engine_module
 from edge_agent.engine.adjustments import Late
 from edge_agent.engine.answer import Prepared
 from edge_agent.engine.engine import Engine
+from edge_agent.engine.laps import Laps
 from edge_agent.engine.logprobs import Asked
 from edge_agent.messages import Delta, Done, Failed, Sampling, Timings
 
@@ -60,6 +61,7 @@ class TinyDecoder:
     rope: Any = field(default_factory=lambda: SimpleNamespace(long_offset=0, short_limit=1 << 30))
     vocab: int = VOCAB
     widest: int = 0
+    laps: Laps = field(default_factory=Laps)
 
     def __post_init__(self) -> None:
         self.cache = np.full((self.slots, CONTEXT + CHUNK), -1)
