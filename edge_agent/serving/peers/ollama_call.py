@@ -31,7 +31,7 @@ def context_for(
 
     Another one than the last time makes it load the model again. So it is `fixed` by the operator,
     or that with which the model is `loaded` if `needed_tokens` fit, or else as much as fits in
-    steps of two; never above the `most` that the model was made for.
+    powers of two; never above the `most` that the model was made for.
     """
     if fixed is not None:
         return fixed
