@@ -76,8 +76,9 @@ class Visit:
 
     def is_given_back(self, failed: Failed) -> bool:
         """Return whether the engine `failed` to begin with this for want of memory, and note it."""
-        self._is_recalled = self._is_recalled or failed.code == Recalled.code
-        return failed.code == Recalled.code
+        is_back = failed.code == Recalled.code and not self._is_delivered
+        self._is_recalled = self._is_recalled or is_back
+        return is_back
 
     def in_turn(self, decision: Decision) -> Decision:
         """Return `decision`, or to wait at the door first if the engine has just given this back.

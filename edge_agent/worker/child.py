@@ -63,6 +63,8 @@ class Stream:
         # Unbounded is bounded here: a request has at most one event for each token of the context.
         self.events: asyncio.Queue[Event] = asyncio.Queue()
         self.is_started = False
+        self.is_begun = False
+        """It had a slot, and may have said something: now, or before another was more urgent."""
 
 
 class Child:
@@ -178,6 +180,7 @@ class Child:
             case Started(id=link_id) | Paused(id=link_id):
                 if stream := self._streams.get(link_id):
                     stream.is_started = isinstance(message, Started)
+                    stream.is_begun = True
             case Beat():  # its arrival is most of its meaning
                 self.kept_bytes, self.drafts = message.kept_bytes, message.drafts
             case Ready():

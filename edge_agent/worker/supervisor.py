@@ -164,18 +164,21 @@ class Supervisor:
             child.shrink_prefixes(to_bytes)
 
     def recall(self, reason: str, *, retry_after_s: float) -> int:
-        """Fail with `Recalled` what waits for a slot; return how many there were.
+        """Fail with `Recalled` what waits for its first slot; return how many there were.
 
         Else each answer that gives way would make room for the next one to begin.
         """
-        waiting = [stream for stream in self._life.streams if not stream.is_started]
+        waiting = [stream for stream in self._life.streams if not stream.is_begun]
         return self._give_up(waiting, Recalled(reason, retry_after_s))
 
     def preempt(self, reason: str, *, retry_after_s: float, most: int = 1) -> int:
-        """Fail up to `most` running requests with `Pressure`; return how many there were."""
-        running = [stream for stream in self._life.streams if stream.is_started]
-        places = giving_way([stream.request for stream in running], most=most)
-        return self._give_up([running[i] for i in places], Pressure(reason, retry_after_s))
+        """Fail up to `most` begun requests with `Pressure`; return how many there were.
+
+        Those that had to pause for more urgent ones are among them: they would go on instead.
+        """
+        begun = [stream for stream in self._life.streams if stream.is_begun]
+        places = giving_way([stream.request for stream in begun], most=most)
+        return self._give_up([begun[i] for i in places], Pressure(reason, retry_after_s))
 
     def _give_up(self, streams: Sequence[Stream], error: EdgeError) -> int:
         for stream in streams:

@@ -104,7 +104,7 @@ async def test_a_peer_takes_over_before_the_first_word(
 
 
 @pytest.mark.parametrize("first", [Delta("a"), CALL])
-@pytest.mark.parametrize("failed", [CRASHED, SQUEEZED])
+@pytest.mark.parametrize("failed", [CRASHED, SQUEEZED, RECALLED])
 async def test_nobody_takes_over_after_the_first_word(first: Event, failed: Failed) -> None:
     site = Site(ScriptedBackend(ACCEPTED, first, failed), ScriptedPeers(*THERE))
     assert await site.ask() == [HERE, first, failed]

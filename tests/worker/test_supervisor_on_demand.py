@@ -13,7 +13,7 @@ from edge_agent.config import Engine
 from edge_agent.errors import Pressure, Recalled, Unsupported
 from edge_agent.messages import Done, Failed, Priority
 from edge_agent.ops.health import State
-from edge_agent.worker.link import AS_CONFIGURED_BYTES, Drafts
+from edge_agent.worker.link import AS_CONFIGURED_BYTES, Drafts, Paused
 from tests.worker.asking import (
     LONG,
     SLOW,
@@ -202,6 +202,19 @@ async def test_what_waits_for_a_slot_is_given_back_and_what_runs_is_not(
         assert code(await waiting) == Recalled.code
         assert supervisor.recall(CROWDED, retry_after_s=9.0) == 0
         assert isinstance((await running)[-1], Done)
+
+
+async def test_what_had_to_pause_is_no_request_that_never_began(supervise: Supervise) -> None:
+    async with supervise(SLOW) as supervisor:
+        begun = begin(supervisor, LONG)
+        await until(lambda: supervisor.running == 1)
+        child = supervisor._life.child
+        assert child
+        child._take(Paused(id=child.streams[0].link_id), lambda _ready: None)
+        assert (supervisor.running, supervisor.waiting) == (0, 1)
+        assert supervisor.recall(CROWDED, retry_after_s=9.0) == 0
+        assert supervisor.preempt(CROWDED, retry_after_s=9.0) == 1
+        assert code(await begun) == Pressure.code
 
 
 async def test_the_newest_of_the_lowest_priority_gives_way(supervise: Supervise) -> None:
