@@ -37,9 +37,9 @@ TOKENIZER_BYTES_PER_ENTRY = 350
 RESERVE_BYTES = 256 << 20
 # onnxruntime's own buffers and the heap's slack, beside the arrays that are counted.
 SLACK_BYTES = 48 << 20
-# Scores over an fp16 cache grow with every chunk, and what was let go fits none of the later ones:
-# so much more the library's arena had at worst, after prompts of growing length.
-_ATTENTION_WASTE_BYTES = {"fp16": 128 << 20, "int8": 0}
+# Buffers of attention grow with every chunk, and what was let go fits none of the later ones: so
+# much more the library's arena had at worst, after prompts of growing length.
+_ATTENTION_WASTE_BYTES = {"fp16": 128 << 20, "int8": 12 << 20}
 # Numbers of all heads that are floats at once, of one token of an int8 cache. Measured on
 # Phi-4-mini's attention, 128 tokens after 8,192: all 8 heads at once take 1.10 of the time over a
 # float cache, two 1.22, one 1.34, and the kernel for int8 caches 2.4.
