@@ -14,7 +14,7 @@ import numpy as np
 
 from edge_agent.engine.answer import RunningAnswer
 from edge_agent.engine.clock import Clock
-from edge_agent.engine.scheduler.order import Claim, moves, rank
+from edge_agent.engine.scheduler.order import Claim, moves
 from edge_agent.engine.scheduler.plan import SlotState
 from edge_agent.engine.scheduler.shares import Shares
 from edge_agent.errors import Cancelled, DeadlineExceeded, Expired, Overloaded
@@ -139,7 +139,7 @@ class Slots:
                 slot=answer.slot,
                 arrival=entry.number,
                 unread=answer.unread,
-                rank=rank(entry.claim(now_s), ageing_s=self._ageing_s),
+                rank=entry.claim(now_s).rank(ageing_s=self._ageing_s),
                 kin=self._prefixes.kin(answer.slot) if answer.unread else (),
             )
             for entry in self._holding.values()

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from edge_agent.messages import Priority
+
 if TYPE_CHECKING:
     from edge_agent.messages import Request
     from edge_agent.serving.clock import Moment
@@ -52,6 +54,11 @@ class Ticket:
     attempt: int
     crashes: int
     deadline: Moment
+    priority: Priority = Priority.NORMAL
+    client: str = ""
+    """Whom it counts for."""
+    since_s: float | None = None
+    """When it came into the line of this daemon, on the clock of its loop."""
     is_suspect: bool = field(default=False)
     """Accepted in an earlier run of the machine: it may be what ended that run."""
 

@@ -54,6 +54,13 @@ class Jobs:
         """`expected_wait_s` tells when a job with so many others before it is begun, if it can."""
         self.expected_wait_s = expected_wait_s
         self._config = config
+        engine = config.engine
+        self._limits = turns.Limits(
+            most_equals=engine.slots + EXTRA_RUNS,
+            # More than that the engine has no room for.
+            most_in_all=engine.slots + engine.queue_requests,
+            max_crashes=engine.max_crashes,
+        )
         self._journal = journal
         self._runner = Runner(config, journal, backend)
         self._waiting: dict[int, Ticket] = {}
@@ -121,10 +128,9 @@ class Jobs:
         seq = taken.ticket.seq
         if taken.is_done and self._runner.outlet:
             self._runner.outlet.result_ready(seq)
-        before = sum(other < seq for other in (*self._running, *self._waiting))
         if taken.is_new:
             self._queue(taken.ticket)
-        return taken, before
+        return taken, self._before(seq)
 
     async def cancel(self, source: str, *, job_id: str | None, correlation: bytes | None) -> bool:
         """End the open job that goes by this name; False if there is none, or more than one."""
@@ -155,12 +161,27 @@ class Jobs:
         """Forget the packet ids of a wire whose session is new."""
         await self._journal.forget_packet_ids(source)
 
+    def _before(self, seq: int) -> int:
+        """Return how many jobs run, or are to run, before the one of that number."""
+        ticket = self._waiting.get(seq)
+        if ticket is None:
+            return sum(other < seq for other in self._running)
+        place = self._places()
+        own = place(ticket)
+        return len(self._running) + sum(place(other) < own for other in self._waiting.values())
+
     def _queue(self, ticket: Ticket) -> None:
-        in_order = not self._waiting or ticket.seq > next(reversed(self._waiting))
+        if ticket.since_s is None:
+            ticket.since_s = asyncio.get_running_loop().time()
         self._waiting[ticket.seq] = ticket
-        if not in_order:
-            self._waiting = dict(sorted(self._waiting.items()))
         self._wake.set()
+
+    def _places(self) -> turns.Places:
+        return turns.places(
+            (run.ticket for run in self._running.values()),
+            now_s=asyncio.get_running_loop().time(),
+            ageing_s=self._config.engine.ageing_s,
+        )
 
     async def _tend(self) -> None:
         loop = asyncio.get_running_loop()
@@ -190,7 +211,10 @@ class Jobs:
         except Busy:
             return  # the probe finds out when the disk is back
         self._seen_opening = openings
-        self._waiting = {t.seq: t for t in tickets if t.seq not in self._running}
+        self._waiting = {}
+        for ticket in tickets:
+            if ticket.seq not in self._running:
+                self._queue(ticket)
         if tickets:
             logger.info("jobs taken up open=%d", len(tickets))
         for ticket in tickets:
@@ -208,12 +232,11 @@ class Jobs:
     def _start_due(self) -> None:
         if self._is_draining or asyncio.get_running_loop().time() < self._held_until_s:
             return
-        engine = self._config.engine
         while ticket := turns.choose(
             self._waiting.values(),
             [run.ticket for run in self._running.values()],
-            most=engine.slots + EXTRA_RUNS,
-            max_crashes=engine.max_crashes,
+            place=self._places(),
+            limits=self._limits,
         ):
             del self._waiting[ticket.seq]
             run = self._running[ticket.seq] = Run(ticket)

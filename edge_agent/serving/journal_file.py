@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from edge_agent.errors import Busy, Conflict
-from edge_agent.messages import Request
+from edge_agent.messages import Priority, Request
 from edge_agent.serving.clock import Moment
 from edge_agent.serving.job import Draft, Job, JobState, Taken, Ticket
 from edge_agent.serving.journal_results import Results
-from edge_agent.serving.journal_schema import connect, transaction
+from edge_agent.serving.journal_schema import SCHEMA_VERSION, connect, transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -34,7 +34,7 @@ _ROW_BYTES = 512
 _EVICT_ROWS = 64
 
 _DUE = "boot_id, due_boot_s, due_wall_s"
-_TICKET = f"seq, id, attempt, crashes, {_DUE}"
+_TICKET = f"seq, id, attempt, crashes, priority, client, {_DUE}"
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Request).decode
 
@@ -79,8 +79,8 @@ class JournalFile:
             freed_bytes = self._make_room(size_bytes)
             [(seq,)] = self._db.execute(
                 "INSERT INTO job (id, source, key, payload_sha, correlation, packet_id, request,"
-                " address, state, bytes, boot_id, due_boot_s, due_wall_s)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?) RETURNING seq",
+                " address, priority, client, state, bytes, boot_id, due_boot_s, due_wall_s)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?) RETURNING seq",
                 (
                     draft.request.id,
                     draft.source,
@@ -90,13 +90,23 @@ class JournalFile:
                     draft.packet_id,
                     request,
                     draft.address,
+                    draft.request.priority.value,
+                    draft.request.client,
                     size_bytes,
                     *_columns(due),
                 ),
             ).fetchall()
         self._open_jobs += 1
         self._kept_bytes += size_bytes - freed_bytes
-        ticket = Ticket(seq=seq, id=draft.request.id, attempt=1, crashes=0, deadline=due)
+        ticket = Ticket(
+            seq=seq,
+            id=draft.request.id,
+            attempt=1,
+            crashes=0,
+            deadline=due,
+            priority=draft.request.priority,
+            client=draft.request.client,
+        )
         return Taken(ticket=ticket, address=draft.address, is_new=True, is_done=False)
 
     def load(self, seq: int) -> Job | None:
@@ -201,7 +211,7 @@ class JournalFile:
     def touch(self) -> None:
         """Write and sync something harmless; raises if the disk does not take it."""
         with transaction(self._db, durable=True):
-            self._db.execute("PRAGMA user_version = 1")
+            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _earlier(self, draft: Draft) -> Taken | None:
         """Return the job that `draft` repeats, after pointing its answer to where it asks now."""
@@ -264,7 +274,7 @@ def _columns(moment: Moment) -> tuple[str, float, float]:
 
 def _ticket(row: Sequence[Any], boot_id: str) -> Ticket:
     """Return the ticket in a row of `_TICKET` columns; `boot_id` names this run of the machine."""
-    seq, id_, attempt, crashes, due_boot_id, due_boot_s, due_wall_s = row
+    seq, id_, attempt, crashes, priority, client, due_boot_id, due_boot_s, due_wall_s = row
     deadline = Moment(boot_id=due_boot_id, boot_s=due_boot_s, wall_s=due_wall_s)
     return Ticket(
         seq=seq,
@@ -272,5 +282,7 @@ def _ticket(row: Sequence[Any], boot_id: str) -> Ticket:
         attempt=attempt,
         crashes=crashes,
         deadline=deadline,
+        priority=Priority(priority),
+        client=client,
         is_suspect=due_boot_id != boot_id,
     )

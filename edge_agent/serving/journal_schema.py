@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # A page is 4 KiB: the WAL is folded back every 16 MiB, so checkpoints cost few syncs a request.
 _CHECKPOINT_PAGES = 4096
 _LARGEST_WAL_BYTES = 64 << 20
@@ -27,6 +27,8 @@ CREATE TABLE job (
   packet_id INTEGER,
   request BLOB,
   address BLOB NOT NULL,
+  priority TEXT NOT NULL DEFAULT 'normal',
+  client TEXT NOT NULL DEFAULT '',
   state TEXT NOT NULL,
   attempt INTEGER NOT NULL DEFAULT 1,
   crashes INTEGER NOT NULL DEFAULT 0,
@@ -42,7 +44,16 @@ CREATE INDEX job_open ON job (seq) WHERE state != 'done';
 CREATE INDEX job_outbox ON job (seq) WHERE state = 'done' AND is_published = 0;
 CREATE INDEX job_packet ON job (source, packet_id) WHERE packet_id IS NOT NULL;
 CREATE INDEX job_correlation ON job (source, correlation) WHERE correlation IS NOT NULL;
-PRAGMA user_version = 1;
+PRAGMA user_version = 2;
+COMMIT;
+"""
+
+# Until then a job's place in the line was its age alone.
+_FROM_1_TO_2 = """
+BEGIN;
+ALTER TABLE job ADD COLUMN priority TEXT NOT NULL DEFAULT 'normal';
+ALTER TABLE job ADD COLUMN client TEXT NOT NULL DEFAULT '';
+PRAGMA user_version = 2;
 COMMIT;
 """
 
@@ -84,6 +95,8 @@ def _set_up(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA journal_size_limit = {_LARGEST_WAL_BYTES}")
     if version == 0:
         db.executescript(_TABLES)
+    elif version == 1:
+        db.executescript(_FROM_1_TO_2)
 
 
 @contextmanager

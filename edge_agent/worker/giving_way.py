@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edge_agent.messages import Priority
+from edge_agent.precedence import RANK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from edge_agent.messages import Request
-
-_RANK = {Priority.LOW: 0, Priority.NORMAL: 1, Priority.HIGH: 2}
 
 
 def giving_way(running: Sequence[Request], *, most: int) -> list[int]:
@@ -19,5 +17,5 @@ def giving_way(running: Sequence[Request], *, most: int) -> list[int]:
 
     The lowest priority goes first, and of those the newest: it loses the least work.
     """
-    order = sorted(range(len(running)), key=lambda i: (_RANK[running[i].priority], -i))
+    order = sorted(range(len(running)), key=lambda i: (RANK[running[i].priority], -i))
     return order[: max(0, most)]

@@ -4,6 +4,7 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from edge_agent.config import Config, Engine
 from edge_agent.config import Journal as Limits
@@ -15,7 +16,7 @@ from edge_agent.errors import (
     PeerFailed,
     Pressure,
 )
-from edge_agent.messages import Failed
+from edge_agent.messages import Failed, Priority
 from edge_agent.serving import runner, turns
 from edge_agent.serving.journal_file import JournalFile
 from tests.serving.drafts import Clock, draft, request
@@ -79,6 +80,26 @@ async def test_jobs_run_in_order_and_no_more_at_once_than_slots_and_one(
 
     assert h.backend.started == names
     assert max(map(len, h.backend.together)) <= 3
+
+
+async def test_an_urgent_job_passes_those_that_run_and_those_that_wait(
+    tmp_path: Path, clock: Clock
+) -> None:
+    async with house(tmp_path, clock, Config(engine=Engine(slots=1))) as h:
+        h.backend.gate.clear()
+        await h.jobs.start()
+        for name in ("r1", "r2", "w1", "w2"):
+            await h.jobs.submit(draft(name, name))
+        await until(lambda: len(h.backend.started) == 2)
+        urgent = replace(request("urgent"), priority=Priority.HIGH)
+        _, before = await h.jobs.submit(draft("urgent", request=urgent))
+        await until(lambda: len(h.backend.started) == 3)
+        _, last = await h.jobs.submit(draft("w3", "w3"))
+        h.backend.gate.set()
+        await h.results(6)
+
+    assert h.backend.started == ["r1", "r2", "urgent", "w1", "w2", "w3"]
+    assert (before, last) == (2, 5)
 
 
 async def test_a_crash_runs_the_job_again_as_the_next_attempt(tmp_path: Path, clock: Clock) -> None:

@@ -6,9 +6,11 @@ import sqlite3
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+from msgspec.structs import replace
 
 from edge_agent.config import Journal as Limits
 from edge_agent.errors import Busy, Conflict
+from edge_agent.messages import Priority
 from edge_agent.serving import journal as journal_module
 from edge_agent.serving.journal import Journal
 from edge_agent.serving.journal_file import JournalFile
@@ -281,6 +283,40 @@ async def test_a_damaged_file_is_set_aside_and_said_aloud(
     assert list(leftovers(tmp_path)) == ["journal.db.damaged"]
     assert "cannot be used" in caplog.text
     await again.close()
+
+
+async def test_a_ticket_says_how_urgent_and_whose_it_is_also_when_it_is_read_again(
+    journal: Journal, tmp_path: Path, clock: Clock
+) -> None:
+    urgent = replace(request("a"), priority=Priority.HIGH, client="desk")
+    taken = await journal.accept(draft("a", request=urgent))
+    await journal.close()
+    again = await reopened(tmp_path, clock)
+    [ticket] = await again.replay(())
+    await again.close()
+
+    for one in (taken.ticket, ticket):
+        assert (one.priority, one.client) == (Priority.HIGH, "desk")
+
+
+async def test_a_file_of_an_earlier_release_is_read_on(tmp_path: Path, clock: Clock) -> None:
+    journal = Journal(tmp_path, Limits(), clock)
+    await journal.open()
+    await journal.accept(draft("a"))
+    await journal.close()
+    with sqlite3.connect(tmp_path / "journal.db") as db:
+        db.execute("ALTER TABLE job DROP COLUMN priority")
+        db.execute("ALTER TABLE job DROP COLUMN client")
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+
+    again = await reopened(tmp_path, clock)
+    tickets = await again.replay(())
+    await again.accept(draft("b", request=replace(request("b"), client="desk")))
+    await again.close()
+
+    assert [(t.id, t.priority, t.client) for t in tickets] == [("a", Priority.NORMAL, "")]
+    assert list(leftovers(tmp_path)) == []
 
 
 async def test_a_file_of_a_later_release_is_set_aside_and_kept(

@@ -15,24 +15,39 @@ from edge_agent.errors import (
     Pressure,
     Unavailable,
 )
-from edge_agent.messages import Failed
+from edge_agent.messages import Failed, Priority
 from edge_agent.serving import turns
 from edge_agent.serving.job import Ticket
-from edge_agent.serving.turns import Next, after, choose, must_run_alone
+from edge_agent.serving.turns import Limits, Next, after, choose, must_run_alone, places
 from tests.serving.drafts import Clock
 
 if TYPE_CHECKING:
     from edge_agent.errors import EdgeError
 
+DEADLINE = Clock()()
 CRASH = Failed.of(EngineCrashed("signal 9"))
 
 
-def ticket(seq: int, crashes: int = 0) -> Ticket:
-    return Ticket(seq=seq, id=str(seq), attempt=1, crashes=crashes, deadline=Clock()())
+def ticket(
+    seq: int,
+    crashes: int = 0,
+    *,
+    priority: Priority = Priority.NORMAL,
+    client: str = "",
+    since_s: float = 0.0,
+) -> Ticket:
+    return Ticket(
+        seq=seq, id=str(seq), attempt=1, crashes=crashes, deadline=DEADLINE,
+        priority=priority, client=client, since_s=since_s,
+    )  # fmt: skip
 
 
-def choice(waiting: list[Ticket], running: list[Ticket], most: int = 3) -> Ticket | None:
-    return choose(waiting, running, most=most, max_crashes=3)
+def choice(
+    waiting: list[Ticket], running: list[Ticket], *, now_s: float = 0.0, in_all: int = 9
+) -> Ticket | None:
+    limits = Limits(most_equals=3, most_in_all=in_all, max_crashes=3)
+    place = places(running, now_s=now_s, ageing_s=60.0)
+    return choose(waiting, running, place=place, limits=limits)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +84,40 @@ def test_the_oldest_job_goes_first() -> None:
 
 def test_no_job_starts_when_every_place_is_taken() -> None:
     assert choice([ticket(4)], [ticket(1), ticket(2), ticket(3)]) is None
+
+
+def test_a_higher_job_goes_first_and_is_not_kept_out_by_lower_ones() -> None:
+    low, high = Priority.LOW, Priority.HIGH
+    full = [ticket(number, priority=low) for number in range(3)]
+    waiting = [ticket(4, priority=low), ticket(5), ticket(6, priority=high)]
+
+    assert choice(waiting, full) == waiting[2]
+    assert choice(waiting[:2], full) == waiting[1]
+    assert choice(waiting[:1], full) is None
+    assert choice(waiting, full, in_all=3) is None
+    assert choice([ticket(9)], [ticket(n, priority=high) for n in range(3)]) is None
+
+
+def test_waiting_raises_a_job_in_the_end_above_all() -> None:
+    old = ticket(1, priority=Priority.LOW)
+    new = [ticket(2, priority=Priority.HIGH, since_s=110.0), ticket(3, since_s=110.0)]
+
+    assert choice([new[1], old], [], now_s=59.0) == new[1]
+    assert choice([new[1], old], [], now_s=60.0) == old
+    assert choice([*new, old], [], now_s=119.0) == new[0]
+    new = [ticket(2, priority=Priority.HIGH, since_s=179.0, client="a")]
+    assert choice([*new, old], [ticket(0)], now_s=179.0) == new[0]
+    assert choice([*new, old], [ticket(0)], now_s=180.0) == old
+
+
+def test_the_client_with_fewer_jobs_that_run_goes_first() -> None:
+    many = [ticket(number, client="many") for number in range(3)]
+    one = ticket(7, client="one")
+
+    assert choice([*many[1:], one], many[:1]) == one
+    assert choice([*many[1:], one], [ticket(0, client="one")]) == many[1]
+    # Overdue, age alone counts.
+    assert choice([*many[1:], one], many[:1], now_s=999.0) == many[1]
 
 
 def test_a_job_one_crash_from_poison_waits_until_nobody_runs() -> None:

@@ -16,12 +16,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edge_agent.messages import Priority
+from edge_agent.precedence import OVERDUE, RANK, rank
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-_RANK = {Priority.LOW: 0, Priority.NORMAL: 1, Priority.HIGH: 2}
-_OVERDUE = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +34,10 @@ class Claim:
     waited_s: float
     """Without a slot, all its life; the time in a slot does not count."""
 
+    def rank(self, *, ageing_s: float) -> int:
+        """Return what it counts for (`precedence.rank`)."""
+        return rank(self.priority, waited_s=self.waited_s, ageing_s=ageing_s)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moves:
@@ -44,11 +46,6 @@ class Moves:
     admit: tuple[int, ...] = ()
     preempt: tuple[int, ...] = ()
     """They give their slots to some of those that are admitted."""
-
-
-def rank(claim: Claim, *, ageing_s: float) -> int:
-    """Return what `claim` counts for: 0 low, 1 normal, 2 high, 3 overdue."""
-    return min(_OVERDUE, _RANK[claim.priority] + int(claim.waited_s / ageing_s))
 
 
 def moves(
@@ -74,8 +71,8 @@ def moves(
     held = Counter(claim.client for claim in holding)
 
     def key(claim: Claim) -> tuple[float, ...]:
-        level = rank(claim, ageing_s=ageing_s)
-        if level == _OVERDUE:
+        level = claim.rank(ageing_s=ageing_s)
+        if level == OVERDUE:
             return -level, 0, 0, claim.number
         return -level, held[claim.client], served.get(claim.client, 0.0), claim.number
 
@@ -103,5 +100,5 @@ def _victims(holding: Sequence[Claim], ageing_s: float) -> list[Claim]:
 
     Each preemption makes its victim wait, and waiting ends this: nobody is preempted for ever.
     """
-    low = [claim for claim in holding if rank(claim, ageing_s=ageing_s) == _RANK[Priority.LOW]]
+    low = [claim for claim in holding if claim.rank(ageing_s=ageing_s) == RANK[Priority.LOW]]
     return sorted(low, key=lambda claim: -claim.number)
