@@ -127,6 +127,31 @@ class Mqtt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 0.1
 
 
+class Pinned(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A system prompt that many prompts begin with: its KV cache is kept on disk."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="for the log")]
+    system: Annotated[
+        Annotated[str, Meta(min_length=1, max_length=65536)] | None,
+        Meta(description="the system prompt itself"),
+    ] = None
+    file: Annotated[str | None, Meta(description="or a file that holds it (UTF-8)")] = None
+    variant: Annotated[
+        Annotated[str, Meta(max_length=128)] | None,
+        Meta(description="or a variant of the model, whose system prompt it is"),
+    ] = None
+
+    def __post_init__(self) -> None:
+        """Check what no single constraint can.
+
+        Raises:
+            ValueError: not exactly one of the three says what the prompt is.
+        """
+        if [self.system, self.file, self.variant].count(None) != 2:  # noqa: PLR2004  # of three
+            msg = f"engine.pinned {self.name!r}: say one of system, file and variant"
+            raise ValueError(msg)
+
+
 class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The model's process."""
 
@@ -162,6 +187,15 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "much as one slot can fill), bytes, or text like 512MiB; 0: prompts share nothing"
         ),
     ] = "auto"
+    # Each is compared with every prompt; a gateway has a handful of programs of its own.
+    pinned: Annotated[
+        tuple[Pinned, ...],
+        Meta(
+            max_length=16,
+            description="system prompts that are computed once and kept on disk (name, and one of "
+            "system, file, variant)",
+        ),
+    ] = ()
     # Answers that repeat their prompt come faster; where nothing repeats, it costs nothing. More
     # than eight tokens in a step cost as much again as the last guesses bring.
     draft_tokens: Annotated[
@@ -208,6 +242,10 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             ValueError: a size cannot be read; it names the key.
         """
         _ = self.most_prefix_bytes
+        names = [one.name for one in self.pinned]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            msg = f"engine.pinned: two are called {twice!r}"
+            raise ValueError(msg)
 
     @property
     def most_prefix_bytes(self) -> int | None:

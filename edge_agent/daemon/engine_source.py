@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
+from edge_agent.daemon.pinned_prompts import find_pinned, write_pinned
 from edge_agent.guard.budget import Budget
 from edge_agent.modelstore.fit import RESERVE_BYTES
 from edge_agent.modelstore.kv_dtype import settle
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from edge_agent.config import Config
     from edge_agent.guard.memory import Memory
+    from edge_agent.modelstore.card import Variant
     from edge_agent.modelstore.kv_dtype import KvChoice
     from edge_agent.serving import sizing
     from edge_agent.worker.standing import Standing
@@ -56,11 +58,17 @@ def package_finder(
     base: str,
     standing: Standing,
     look: Callable[[], Memory | None],
+    variants: Mapping[str, Variant],
 ) -> FindEngine:
     """Return what brings the package `base` into the store of `home`, however long it takes.
 
-    `standing` hears how far it is; `look` tells what memory there is for the KV cache.
+    `standing` hears how far it is; `look` tells what memory there is for the KV cache; `variants`
+    have system prompts that may be pinned.
+
+    Raises:
+        ConfigError: a system prompt that is to be pinned is not to be found.
     """
+    prompts = find_pinned(config.engine.pinned, variants)
     preparation = Preparation(
         ModelStore(home).package,
         base,
@@ -86,7 +94,11 @@ def package_finder(
         logger.info("KV cache chosen kv_dtype=%s reason=%s", kv.kv_dtype, kv.reason)
         engine = msgspec.structs.replace(config.engine, kv_dtype=kv.kv_dtype)
         return EngineSource(
-            command=engine_command(msgspec.structs.replace(config, engine=engine), package),
+            command=engine_command(
+                msgspec.structs.replace(config, engine=engine),
+                package,
+                pinned=write_pinned(home, prompts),
+            ),
             served=Served(name=manifest.name, created=manifest.created, context_tokens=context),
             engine_bytes=engine_bytes(manifest, engine, is_prepared=is_prepared),
             budget=Budget(

@@ -37,7 +37,8 @@ async def run(config: Config, home: Path, observer: Observer) -> None:
     for problem in catalog.problems:
         logger.warning("card not read problem=%s", problem)
     base = catalog.base(config.model)
-    models = Models(config.model, base, catalog.variants_of(base))
+    variants = catalog.variants_of(base)
+    models = Models(config.model, base, variants)
     parts = Parts(config, home, standing, models)
-    find_engine = package_finder(config, home, base, standing, parts.look_at_memory)
+    find_engine = package_finder(config, home, base, standing, parts.look_at_memory, variants)
     await Daemon(parts, find_engine).run(observer)

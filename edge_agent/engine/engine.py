@@ -15,6 +15,7 @@ from edge_agent.engine.decoder import Decoder
 from edge_agent.engine.heap import give_back
 from edge_agent.engine.kv_cache import KvDtype
 from edge_agent.engine.laps import Stage
+from edge_agent.engine.pinned import Pinner, Shelf
 from edge_agent.engine.prefix import Prefixes
 from edge_agent.engine.prepare import Preparer
 from edge_agent.engine.scheduler.pace import Pace
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edge_agent.engine.answer import Prepared, RunningAnswer
+    from edge_agent.engine.pinned import Pinned
     from edge_agent.engine.scheduler.plan import Work
     from edge_agent.messages import Event, Request
 
@@ -53,6 +55,7 @@ class Engine:
         queue_requests: int,
         kv_dtype: str = KvDtype.FP32,
         prefix_bytes: int | None = None,
+        pinned: Sequence[Pinned] | None = None,
         draft_tokens: int = 0,
         ageing_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
@@ -61,6 +64,7 @@ class Engine:
 
         `kv_dtype` is a value of `KvDtype`. Up to `prefix_bytes` of what ended requests leave in the
         KV cache are kept for prompts that begin like them; None: as much as one request can fill.
+        What prompts of `pinned` begin with is kept in files of the package; None touches no file.
         Where it pays, up to `draft_tokens` guessed tokens of each answer are verified in a step,
         fewer than `chunk_tokens`. A request that waits for `ageing_s` counts as one priority
         higher.
@@ -99,6 +103,15 @@ class Engine:
             budget_bytes=arena.bytes_of(self.context) if prefix_bytes is None else prefix_bytes,
             bytes_of=arena.bytes_of,
         )
+        if pinned is not None:
+            Pinner(
+                preparer=self._preparer,
+                decoder=self._decoder,
+                prefixes=self._prefixes,
+                shelf=Shelf(package, manifest, KvDtype(kv_dtype)),
+                context=self.context,
+                chunk_tokens=chunk_tokens,
+            ).pin(pinned)
         give_back()
         self._slots = Slots(
             self._decoder,

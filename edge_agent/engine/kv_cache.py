@@ -66,6 +66,7 @@ class KvArena:
         dimensions = (slots, shape.kv_heads, capacity, shape.head_dim)
         self.slots = slots
         self.capacity = capacity
+        self._attached: list[NDArray[Any]] = []
         self._row_bytes = shape.head_dim * np.dtype(dtype).itemsize
         self._strip_bytes = capacity * self._row_bytes
         self._kv_heads = shape.kv_heads
@@ -80,8 +81,29 @@ class KvArena:
         """Return the memory that the first `tokens` of a slot take: whole pages of every strip."""
         return len(self._maps) * self._kv_heads * self._used_bytes(tokens)
 
+    def strips_shape(self, tokens: int) -> tuple[int, int, int, int, int]:
+        """Return the shape of the strips of `tokens`: all layers and both sides of one slot."""
+        _, kv_heads, _, head_dim = self.layers[0][0].shape
+        return len(self.layers), 2, kv_heads, tokens, head_dim
+
+    def strips(self, slot: int, tokens: int) -> NDArray[Any]:
+        """Return a copy of the first `tokens` of `slot`, shaped as `strips_shape` says."""
+        out = np.empty(self.strips_shape(tokens), self.layers[0][0].dtype)
+        for sides, parts in zip(self.layers, out, strict=True):
+            for array, part in zip(sides, parts, strict=True):
+                part[:] = array[slot, :, :tokens]
+        return out
+
+    def attach(self, strips: NDArray[Any]) -> int:
+        """Give `strips`, perhaps those of a file, a number behind the slots: `copy` takes it."""
+        self._attached.append(strips)
+        return self.slots + len(self._attached) - 1
+
     def copy(self, source: int, target: int, *, start: int, stop: int) -> None:
-        """Make the tokens [start, stop) of slot `target` those of slot `source`."""
+        """Make the tokens [start, stop) of slot `target` those of slot `source`, or attached."""
+        if source >= self.slots:
+            self.store(target, self._attached[source - self.slots][..., start:stop, :], start=start)
+            return
         for sides in self.layers:
             for array in sides:
                 array[target, :, start:stop] = array[source, :, start:stop]

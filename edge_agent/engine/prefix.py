@@ -43,7 +43,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """The tokens [start, stop) of slot `source` are what slot `target` needs next."""
+    """The tokens [start, stop) of `source`, a slot or pinned, are what slot `target` needs next."""
 
     source: int
     target: int
@@ -109,6 +109,8 @@ class Prefixes:
     """Memory of a slot's first tokens, by their number; never falls."""
     counts: Counts = field(default_factory=Counts)
     _slots: list[_Slot] = field(init=False)
+    _pinned: dict[int, _Slot] = field(init=False, default_factory=dict)
+    """Beginnings that lie in files: sources of copies, never a place, never forgotten."""
     _limit_bytes: int = field(init=False)
     _now: int = field(init=False, default=0)
     """Rises by one with each prompt: the age of prefixes is counted in prompts."""
@@ -122,6 +124,13 @@ class Prefixes:
     def kept_bytes(self) -> int:
         """Memory of all kept prefixes."""
         return sum(self.bytes_of(slot.length) for slot in self._slots if slot.is_kept)
+
+    def pin(self, number: int, tokens: Tokens, *, offset: int) -> None:
+        """Let prompts begin with `tokens` as copies from `number`, which is none of the slots."""
+        if number < self.num_slots:
+            msg = f"{number} is one of {self.num_slots} slots"
+            raise ValueError(msg)
+        self._pinned[number] = _Slot(tokens=tokens, length=len(tokens), offset=offset)
 
     def held(self, slot: int) -> Tokens:
         """Return the tokens int32 [n] that `slot` holds; not a copy."""
@@ -139,7 +148,7 @@ class Prefixes:
         """
         self._now += 1
         common = self._common(prompt, offset)
-        best = max(common)
+        best = max(common.values())
         free = [number for number, slot in enumerate(self._slots) if slot.prompt is None]
         number = min(
             free,
@@ -149,7 +158,7 @@ class Prefixes:
             ),
         )
         if best >= _LEAST_TOKENS:
-            self._hit(self._slots[common.index(best)], best)
+            self._hit(self._source(_first(common, best)), best)
         slot, kept = self._slots[number], common[number]
         place = Place(slot=number, kept_tokens=kept, is_clean=slot.length == kept)
         self._forget(slot, keep=kept)
@@ -163,10 +172,10 @@ class Prefixes:
         if slot.prompt is None or slot.length >= len(slot.prompt):
             return None
         common = self._common(slot.prompt, slot.offset)
-        stop = max(common)
+        stop = max(common.values())
         if stop - slot.length < _LEAST_TOKENS:
             return None
-        copy = Copy(source=common.index(stop), target=number, start=slot.length, stop=stop)
+        copy = Copy(source=_first(common, stop), target=number, start=slot.length, stop=stop)
         slot.tokens[slot.length : stop] = slot.prompt[slot.length : stop]
         slot.length = stop
         self.counts.copied += stop - copy.start
@@ -218,14 +227,22 @@ class Prefixes:
         self._limit_bytes = min(most_bytes, self.budget_bytes)
         return self._evict()
 
-    def _common(self, prompt: Tokens, offset: int) -> list[int]:
-        """Return for every slot how many tokens `prompt` can take over from it."""
+    def _common(self, prompt: Tokens, offset: int) -> dict[int, int]:
+        """Return for every slot and pinned beginning how much `prompt` can take over from it."""
+        sources = self._sources()
         if self.budget_bytes == 0:
-            return [0] * self.num_slots
+            sources = self._pinned
         usable = prompt[: len(prompt) - 1]
-        return [
-            _num_equal(slot.held, usable) if slot.offset == offset else 0 for slot in self._slots
-        ]
+        common = dict.fromkeys(range(self.num_slots), 0)
+        for number, slot in sources.items():
+            common[number] = _num_equal(slot.held, usable) if slot.offset == offset else 0
+        return common
+
+    def _sources(self) -> dict[int, _Slot]:
+        return {**dict(enumerate(self._slots)), **self._pinned}
+
+    def _source(self, number: int) -> _Slot:
+        return self._pinned[number] if number in self._pinned else self._slots[number]
 
     def _loss(self, number: int, *, keep: int) -> float:
         """Return what is lost with all but the first `keep` tokens of a slot.
@@ -239,7 +256,7 @@ class Prefixes:
         elsewhere = max(
             (
                 _num_equal(slot.held, other.held)
-                for other in self._slots
+                for other in (*self._slots, *self._pinned.values())
                 if other is not slot and other.offset == slot.offset
             ),
             default=0,
@@ -279,6 +296,11 @@ class Prefixes:
         slot.depth = min(slot.depth, keep)
         if slot.depth < _LEAST_TOKENS:
             slot.hits = 0
+
+
+def _first(common: dict[int, int], count: int) -> int:
+    """Return the first number that has `count` tokens in common."""
+    return next(number for number, tokens in common.items() if tokens == count)
 
 
 def _num_equal(one: Tokens, other: Tokens) -> int:

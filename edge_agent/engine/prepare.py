@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,7 +13,7 @@ from edge_agent.engine.answer import Prepared
 from edge_agent.engine.heap import give_back
 from edge_agent.engine.logprobs import Asked
 from edge_agent.errors import InvalidRequest, PromptTooLong
-from edge_agent.messages import Sampling, ToolMode
+from edge_agent.messages import Message, Role, Sampling, ToolMode
 from edge_agent.text.answer_text import Offer
 from edge_agent.text.chat import ChatTemplate
 from edge_agent.text.tokenizer import Tokenizer, TooMany
@@ -93,6 +94,22 @@ class Preparer:
             client=request.client,
             deadline_s=request.deadline_s,
         )
+
+    def beginning(self, system: str) -> list[int]:
+        """Return the tokens that prompts begin with whose system message is `system`. Any thread.
+
+        Raises:
+            InvalidRequest: the chat template has no place for one.
+        """
+
+        def prompt(user: str) -> list[int]:
+            messages = [(Role.SYSTEM, system), (Role.USER, user)]
+            return self._template.encode([Message(role=r, content=c) for r, c in messages])
+
+        pairs = takewhile(
+            lambda pair: pair[0] == pair[1], zip(prompt("0"), prompt("A"), strict=False)
+        )
+        return [token for token, _ in pairs]
 
     def _check_ids(self, ids: Iterable[int], param: str) -> None:
         for token in ids:

@@ -43,7 +43,7 @@ _ATTENTION_WASTE_BYTES = {"fp16": 128 << 20, "int8": 12 << 20}
 # Numbers of all heads that are floats at once, of one token of an int8 cache. Measured on
 # Phi-4-mini's attention, 128 tokens after 8,192: all 8 heads at once take 1.10 of the time over a
 # float cache, two 1.22, one 1.34, and the kernel for int8 caches 2.4.
-_FLOATS_AT_ONCE = 256
+_FLOATS_AT_ONCE = 128
 
 
 class Verdict(StrEnum):

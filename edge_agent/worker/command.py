@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from edge_agent.config import Config
 
 
-def engine_command(config: Config, package: Path) -> list[str]:
-    """Return the command that serves `package`; the supervisor adds the link."""
+def engine_command(config: Config, package: Path, *, pinned: Path | None = None) -> list[str]:
+    """Return the command that serves `package`; the supervisor adds the link.
+
+    `pinned` lists system prompts in a file: command lines are for all to see.
+    """
     engine = config.engine
     threads = usable_cores() if engine.threads == "auto" else engine.threads
     options = {
@@ -33,5 +36,7 @@ def engine_command(config: Config, package: Path) -> list[str]:
     }
     if engine.most_prefix_bytes is not None:
         options["prefix-bytes"] = engine.most_prefix_bytes
+    if pinned is not None:
+        options["pinned"] = pinned
     arguments = [f"--{name}={value}" for name, value in options.items()]
     return [sys.executable, "-m", "edge_agent.worker.host", *arguments]

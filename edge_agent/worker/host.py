@@ -256,6 +256,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--ageing-s", type=float, required=True)
     parser.add_argument("--kv-dtype", default="fp32")
     parser.add_argument("--prefix-bytes", type=int)
+    parser.add_argument("--pinned", type=Path)
     parser.add_argument("--draft-tokens", type=int, default=0)
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--log-format", choices=("text", "json"), default="text")
@@ -266,6 +267,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def load() -> StepEngine[Prepared]:
         # Here and not above: tests serve another engine and load no model libraries.
         from edge_agent.engine.engine import Engine  # noqa: PLC0415
+        from edge_agent.engine.pinned import read_pinned  # noqa: PLC0415
 
         return Engine(
             args.package,
@@ -275,6 +277,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             threads=args.threads,
             kv_dtype=args.kv_dtype,
             prefix_bytes=args.prefix_bytes,
+            pinned=read_pinned(args.pinned),
             draft_tokens=args.draft_tokens,
             queue_requests=args.queue_requests,
             ageing_s=args.ageing_s,

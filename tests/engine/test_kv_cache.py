@@ -160,3 +160,15 @@ def test_what_is_stored_is_held_from_its_place_on() -> None:
             assert not array[0].any()
             assert not array[1, :, :7].any()
             assert not array[1, :, 12:].any()
+
+
+def test_attached_strips_are_copied_like_those_of_a_slot() -> None:
+    arena = KvArena(SHAPE, slots=2, capacity=64, dtype=np.float32)
+    strips = np.random.default_rng(0).standard_normal(arena.strips_shape(9)).astype(np.float32)
+
+    assert arena.attach(np.zeros_like(strips)) == 2
+    number = arena.attach(strips)
+    arena.copy(number, 1, start=2, stop=9)
+
+    assert np.array_equal(arena.strips(1, 9)[..., 2:, :], strips[..., 2:, :])
+    assert not arena.strips(1, 9)[..., :2, :].any()

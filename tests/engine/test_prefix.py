@@ -55,6 +55,40 @@ def test_a_conversation_goes_on_where_it_is() -> None:
     assert second == Place(slot=first.slot, kept_tokens=120, is_clean=True)
 
 
+def test_a_pinned_beginning_is_copied_from_and_never_a_place() -> None:
+    house = prefixes(slots=2)
+    house.pin(5, prompt(SYSTEM), offset=0)
+
+    place = house.place(prompt(SYSTEM, (2, 20)), offset=0)
+
+    assert (place.slot, place.kept_tokens) == (0, 0)
+    assert house.share(0) == Copy(source=5, target=0, start=0, stop=100)
+    assert house.limit(0) == []
+    assert house.kept_bytes == 0
+
+
+def test_a_pinned_beginning_serves_where_nothing_else_is_shared() -> None:
+    house = prefixes(budget_bytes=0)
+    house.pin(4, prompt(SYSTEM), offset=0)
+    answered(house, prompt(SYSTEM, (2, 50)))
+
+    place = house.place(prompt(SYSTEM, (2, 50), (3, 5)), offset=0)
+
+    assert house.share(place.slot) == Copy(source=4, target=place.slot, start=0, stop=100)
+
+
+def test_a_pinned_beginning_at_other_positions_is_of_no_use() -> None:
+    house = prefixes()
+    house.pin(4, prompt(SYSTEM), offset=64)
+    place = house.place(prompt(SYSTEM, (2, 50)), offset=0)
+    assert house.share(place.slot) is None
+
+
+def test_a_slot_is_not_pinned() -> None:
+    with pytest.raises(ValueError, match="3 is one of 4 slots"):
+        prefixes().pin(3, prompt(SYSTEM), offset=0)
+
+
 def test_another_conversation_with_the_same_beginning_gets_a_copy() -> None:
     house = prefixes()
     first, _ = answered(house, prompt(SYSTEM, (2, 50)))

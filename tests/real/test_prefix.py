@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import psutil
 import pytest
 
 from edge_agent.engine.engine import Engine
+from edge_agent.engine.pinned import Pinned
 from edge_agent.messages import (
     Answer,
     Delta,
@@ -176,3 +180,40 @@ def test_without_a_budget_nothing_is_shared(model_home: Path) -> None:
     [later] = run(engine, ask("c", QUESTIONS[0]))
 
     assert [usage.cached_tokens for usage in usages([*together, later])] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("kv_dtype", ["fp32", "int8"])
+def test_a_pinned_system_prompt_is_known_after_a_restart(
+    model_home: Path, tmp_path: Path, kv_dtype: str
+) -> None:
+    package = tmp_path / MODEL
+    shutil.copytree(ModelStore(model_home).package(MODEL), package, copy_function=_link)
+    rules = Message(role=Role.SYSTEM, content=MANUAL)
+    plain = ask("q", QUESTIONS[0])
+    request = msgspec.structs.replace(plain, messages=(rules, *plain.messages))
+
+    def start(pinned: tuple[Pinned, ...] | None) -> Answer:
+        engine = Engine(
+            package, slots=1, context=1024, chunk_tokens=128, threads=2, queue_requests=8,
+            kv_dtype=kv_dtype, pinned=pinned,
+        )  # fmt: skip
+        (answer,) = run(engine, request)
+        engine.close()
+        return answer
+
+    pinned = (Pinned(name="manual", system=MANUAL),)
+    without, made, mapped = start(None), start(pinned), start(pinned)
+
+    assert without.done.usage.cached_tokens == 0
+    assert made.done.usage.cached_tokens == mapped.done.usage.cached_tokens
+    assert mapped.done.usage.cached_tokens > 0.9 * mapped.done.usage.prompt_tokens
+    assert made.text == mapped.text
+    if kv_dtype == "fp32":
+        assert mapped.text == without.text
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # on another disk
+        shutil.copy2(source, target)

@@ -1,0 +1,71 @@
+"""Which system prompts are pinned: from the configuration, a file or a variant; never half read."""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from edge_agent.config import Pinned
+from edge_agent.daemon.pinned_prompts import find_pinned, write_pinned
+from edge_agent.errors import ConfigError
+from edge_agent.modelstore.card import Variant
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TERSE = Variant(name="terse", title="Terse", variant_of="base", system_prompt="Be brief.")
+PLAIN = Variant(name="plain", title="Plain", variant_of="base")
+VARIANTS = {"terse": TERSE, "plain": PLAIN}
+
+
+def test_all_three_sources_are_found(tmp_path: Path) -> None:
+    (tmp_path / "prompt.txt").write_text("Look after valves.", encoding="utf-8")
+    pinned = (
+        Pinned(name="a", system="Hello."),
+        Pinned(name="b", file=str(tmp_path / "prompt.txt")),
+        Pinned(name="c", variant="terse"),
+    )
+
+    found = find_pinned(pinned, VARIANTS)
+
+    assert found == {"a": "Hello.", "b": "Look after valves.", "c": "Be brief."}
+
+
+@pytest.mark.parametrize(
+    ("one", "sentence"),
+    [
+        (Pinned(name="a", variant="none"), r"'a'.*'none' is no variant"),
+        (Pinned(name="a", variant="plain"), r"'a'.*'plain' has no system prompt"),
+        (Pinned(name="a", file="/nowhere/at/all"), r"'a'.*/nowhere/at/all"),
+    ],
+)
+def test_what_is_not_to_be_found_is_named(one: Pinned, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        find_pinned((one,), VARIANTS)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"), [(b"x" * 65537, "more than 65536 bytes"), (b"\xff", "decode")]
+)
+def test_a_file_that_is_no_prompt_is_refused(tmp_path: Path, content: bytes, sentence: str) -> None:
+    path = tmp_path / "prompt.txt"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=sentence):
+        find_pinned((Pinned(name="a", file=str(path)),), {})
+
+
+def test_the_engine_gets_them_in_a_file_that_others_cannot_read(tmp_path: Path) -> None:
+    path = write_pinned(tmp_path, {"a": "Hello."})
+
+    assert msgspec.json.decode(path.read_bytes()) == [{"name": "a", "system": "Hello."}]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("said", [{}, {"system": "a", "variant": "b"}])
+def test_exactly_one_source_must_be_said(said: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="say one of system, file and variant"):
+        Pinned(name="a", **said)
