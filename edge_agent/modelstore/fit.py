@@ -42,8 +42,12 @@ SLACK_BYTES = 48 << 20
 _ATTENTION_WASTE_BYTES = {"fp16": 128 << 20, "int8": 12 << 20}
 # Numbers of all heads that are floats at once, of one token of an int8 cache. Measured on
 # Phi-4-mini's attention, 128 tokens after 8,192: all 8 heads at once take 1.10 of the time over a
-# float cache, two 1.22, one 1.34, and the kernel for int8 caches 2.4.
-_FLOATS_AT_ONCE = 128
+# float cache, two 1.22, one 1.34, and the kernel for int8 caches 2.4. More than one would not leave
+# room for a context of 32,768 in 2.6 GB.
+_FLOATS_AT_ONCE = 192
+# For each such number. 36 are alive at once: K and V, cut out, as floats, and once more with those
+# of the chunk behind. The rest the library's arena wastes: 233 MB in all at 32,768 tokens.
+_BYTES_PER_FLOAT_AT_ONCE = 60
 
 
 class Verdict(StrEnum):
@@ -188,14 +192,13 @@ def _attention_bytes_per_token(shape: Shape, kv_dtype: str, chunk_tokens: int) -
     """Return what attention takes for each token it looks back at, measured with onnxruntime 1.32.
 
     fp16: scores of one chunk, of all heads, in half and in full precision. int8: K and V of some
-    heads, cut out, as floats, and once more with those of the chunk behind; the library's arena
-    doubles as it grows, so twice that. fp32 needs nothing.
+    heads as floats. fp32 needs nothing.
     """
     match kv_dtype:
         case "fp16":
             return shape.heads * chunk_tokens * 6
         case "int8":
-            return 2 * 2 * (1 + 2 * _FLOAT_BYTES) * heads_at_once(shape) * shape.head_dim
+            return _BYTES_PER_FLOAT_AT_ONCE * heads_at_once(shape) * shape.head_dim
         case _:
             return 0
 

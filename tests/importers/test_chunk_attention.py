@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Four heads of K and V, of which two are floats at once.
+# Four heads of K and V, of which one is floats at a time.
 WIDE = Shape(
     layers=2, hidden=128, heads=8, kv_heads=4, head_dim=128,
     intermediate=256, vocab=160, norm_eps=1e-5,
@@ -30,7 +30,7 @@ WIDE = Shape(
 PROMPT = [(7 * i * i + 3) % 160 for i in range(60)]
 
 
-@pytest.fixture(params=[SHAPE, WIDE], ids=["one group", "two groups"])
+@pytest.fixture(params=[SHAPE, WIDE], ids=["one group", "four groups"])
 def decoder(request: pytest.FixtureRequest, tmp_path: Path) -> Decoder:
     shape: Shape = request.param
     manifest, _ = TinyDecoder(shape=shape).write(tmp_path)

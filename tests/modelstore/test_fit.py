@@ -136,7 +136,7 @@ def test_scores_beside_an_fp16_cache_are_not_less_than_was_measured() -> None:
 
 @pytest.mark.parametrize(
     ("kv_heads", "head_dim", "heads"),
-    [(8, 128, 2), (3, 64, 3), (5, 64, 1), (8, 512, 1), (6, 64, 3)],
+    [(8, 128, 1), (3, 64, 3), (5, 64, 1), (8, 512, 1), (6, 64, 3)],
 )
 def test_few_heads_of_an_int8_cache_are_floats_at_once(
     kv_heads: int, head_dim: int, heads: int
@@ -146,8 +146,8 @@ def test_few_heads_of_an_int8_cache_are_floats_at_once(
 
 
 def test_floats_beside_an_int8_cache_are_not_less_than_was_measured() -> None:
-    # 128 tokens after 32,640 took 345 MB on this shape, about 46 of them rows of the step.
-    assert 299e6 <= attention_bytes(PHI, "int8", chunk_tokens=128, context_tokens=32768) <= 330e6
+    # 128 tokens after 32,640 took 279 MB on this shape, about 46 of them rows of the step.
+    assert 233e6 <= attention_bytes(PHI, "int8", chunk_tokens=128, context_tokens=32768) <= 260e6
 
 
 @pytest.mark.parametrize(
