@@ -122,6 +122,8 @@ class Parts:
             running=self.supervisor.running,
             waiting=self.supervisor.waiting,
             engine_restarts=self.supervisor.restarts,
+            kv_usage=self._kv_usage,
+            kept_bytes=self.supervisor.kept_bytes,
             drafted_tokens=self.supervisor.drafts.drafted,
             accepted_tokens=self.supervisor.drafts.accepted,
             jobs_open=self.jobs.open,
@@ -138,6 +140,14 @@ class Parts:
             predicted_bytes=self._ledger.predicted_bytes,
             loop_lag=self.lag.as_health(),
         )
+
+    @property
+    def _kv_usage(self) -> float:
+        """The share of the slots' KV cache that running requests fill."""
+        context = self.steward.context_tokens
+        if context is None:
+            return 0.0
+        return min(1.0, self.supervisor.running_tokens / (context * self.config.engine.slots))
 
     def _longest_token_bytes(self) -> int | None:
         ready = self.supervisor.ready

@@ -146,6 +146,11 @@ class Engine:
         return self._slots.waiting
 
     @property
+    def running_tokens(self) -> int:
+        """Tokens that running requests have in the KV cache."""
+        return self._prefixes.running_tokens
+
+    @property
     def kept_bytes(self) -> int:
         """Memory of what ended requests left in the KV cache, all of which can be given back."""
         return self._prefixes.kept_bytes

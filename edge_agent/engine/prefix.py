@@ -121,6 +121,11 @@ class Prefixes:
         self._slots = [_Slot(tokens=tokens) for tokens in empty]
 
     @property
+    def running_tokens(self) -> int:
+        """Tokens of all running requests."""
+        return sum(slot.length for slot in self._slots if slot.prompt is not None)
+
+    @property
     def kept_bytes(self) -> int:
         """Memory of all kept prefixes."""
         return sum(self.bytes_of(slot.length) for slot in self._slots if slot.is_kept)

@@ -52,6 +52,7 @@ class Watch:
         self._clock = clock
         self._listeners: list[Callable[[Level], None]] = []
         self._on_short: list[Callable[[], None]] = []
+        self._on_look: list[Callable[[], None]] = []
         self._state = State()
         self._changed_s = clock()
         self._memory: Memory | None = None
@@ -91,6 +92,10 @@ class Watch:
     def subscribe(self, listener: Callable[[Level], None]) -> None:
         """Call `listener` with the new level whenever it changes; what it is now is not told."""
         self._listeners.append(listener)
+
+    def subscribe_look(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after each look, each second or more often."""
+        self._on_look.append(listener)
 
     def subscribe_short(self, listener: Callable[[], None]) -> None:
         """Call `listener` when HARD is entered, and each second while memory is still as short."""
@@ -132,6 +137,8 @@ class Watch:
                 is_loading=self._is_loading(),
             )
         )
+        for listener in self._on_look:
+            listener()
 
     def engine_killed(self) -> None:
         """Take notice that the kernel killed the engine for want of memory: CRITICAL at once."""

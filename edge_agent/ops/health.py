@@ -105,6 +105,10 @@ class Health(Struct, frozen=True, kw_only=True):
     """Requests that peers are answering."""
     expected_wait_s: float | None = None
     """When a request that comes now would be begun here; None before the first answer."""
+    kv_usage: float = 0.0
+    """Share of the slots' KV cache that running requests fill, 0 to 1."""
+    kept_bytes: int = 0
+    """KV cache of ended requests, kept for prompts that begin like them."""
     drafted_tokens: int = 0
     """Guessed tokens that were verified, since the daemon started."""
     accepted_tokens: int = 0

@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
-from edge_agent.ops.health import State
+from edge_agent.ops.health import LOCAL, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,6 +54,10 @@ class Metrics:
         )
         self._prompt_tokens = self._counter("prompt_tokens", "Prompt tokens of answers.")
         self._new_tokens = self._counter("generation_tokens", "Tokens of answers.")
+        self._queried = self._counter(
+            "prefix_cache_queries", "Prompt tokens that were looked up in the KV cache."
+        )
+        self._hit = self._counter("prefix_cache_hits", "Those that were there.")
         self._success = Counter(
             "vllm:request_success",
             "Requests that are over.",
@@ -85,6 +89,9 @@ class Metrics:
         timings = story.done.timings
         self._prompt_tokens.inc(story.prompt_tokens)
         self._new_tokens.inc(story.new_tokens)
+        if story.served_by == LOCAL:
+            self._queried.inc(story.prompt_tokens)
+            self._hit.inc(story.done.usage.cached_tokens)
         self._queue.observe(timings.queue_s)
         self._prefill.observe(timings.prefill_s)
         self._decode.observe(timings.decode_s)
@@ -144,6 +151,14 @@ class _Now(Collector):
         restarts.add_metric((), health.engine_restarts)
         yield restarts
         yield from _drafts(self._model, health)
+        usage = GaugeMetricFamily(
+            "vllm:kv_cache_usage_perc",
+            "Share of the slots' KV cache that running requests fill, 0 to 1.",
+            labels=("model_name",),
+        )
+        usage.add_metric((self._model,), health.kv_usage)
+        yield usage
+        yield _gauge("kept_prefix_bytes", "KV cache of ended requests.", health.kept_bytes)
         if health.expected_wait_s is not None:
             yield _gauge(
                 "expected_wait_seconds", "Until a slot, for a new request.", health.expected_wait_s

@@ -6,7 +6,7 @@ from edge_agent.messages import Accepted, Delta, Done, Event, Failed, ToolCall
 from edge_agent.ops.story import Story
 
 LINE = (
-    "request done id=%s by=%s why=%s reason=%s prompt_tokens=%d new_tokens=%d "
+    "request done id=%s by=%s why=%s reason=%s prompt_tokens=%d cached_tokens=%d new_tokens=%d "
     "ttft_ms=%s total_ms=%.0f"
 )
 LEFT = "left"  # the reader closed the stream before its end
@@ -71,5 +71,6 @@ class Record:
         story = self.story(now_s=now_s)
         ttft_ms = "-" if story.first_s is None else f"{story.first_s * 1e3:.0f}"
         who = (story.served_by or "-", story.reason or "-", story.outcome)
-        tokens = (story.prompt_tokens, story.new_tokens)
+        cached_tokens = story.done.usage.cached_tokens if story.done else 0
+        tokens = (story.prompt_tokens, cached_tokens, story.new_tokens)
         return LINE, self._id, *who, *tokens, ttft_ms, story.total_s * 1e3

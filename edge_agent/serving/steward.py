@@ -31,6 +31,15 @@ logger = logging.getLogger(__name__)
 LEAST_RETRY_S = 5.0
 
 
+# Calm looks, a second apart or less, after which kept prefixes have their whole budget again.
+EASING_LOOKS = 300
+
+
+def eased_bytes(kept_bytes: int, room_bytes: int | None) -> int:
+    """Return what may be kept of ended requests while memory was short not long ago."""
+    return kept_bytes + (room_bytes or 0) // 2
+
+
 class Guard(Protocol):
     """What is asked of the guard (`edge_agent.guard.watch.Watch`)."""
 
@@ -70,6 +79,10 @@ class Guard(Protocol):
 
     def subscribe_short(self, listener: Callable[[], None]) -> None:
         """Call `listener` when HARD begins, and each second while memory is still as short."""
+        ...
+
+    def subscribe_look(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after each look at memory."""
         ...
 
     def engine_killed(self) -> None:
@@ -148,6 +161,7 @@ class Steward:
         self._standing = standing
         self._ledger = ledger
         self._is_holding = False
+        self._looks_until_eased = 0
         self.context_tokens: int | None = None
         self._needs = needs
         standing.listen(self._note_load)
@@ -157,6 +171,7 @@ class Steward:
         """Act on the level that there is, and on every change from now on."""
         self._watch.subscribe(self._act)
         self._watch.subscribe_short(self._make_room)
+        self._watch.subscribe_look(self._ease)
         self._act(self._watch.level)
 
     def look(self) -> House:
@@ -198,7 +213,11 @@ class Steward:
             self._needs.had_bytes = None if memory is None else memory.available_bytes
 
     def _act(self, level: Level) -> None:
-        self._supervisor.shrink_prefixes(AS_CONFIGURED_BYTES if level is Level.CALM else 0)
+        if level is not Level.CALM:
+            self._looks_until_eased = EASING_LOOKS
+            self._supervisor.shrink_prefixes(0)
+        elif not self._looks_until_eased:  # it was calm from the start
+            self._supervisor.shrink_prefixes(AS_CONFIGURED_BYTES)
         if level is Level.CRITICAL:
             self._is_holding = True
             self._supervisor.hold(self._why(), retry_after_s=self._retry_after_s)
@@ -207,6 +226,20 @@ class Steward:
             self._supervisor.release()
         elif not self._watch.may_begin:
             self._supervisor.recall(self._why(), retry_after_s=self._retry_after_s)
+
+    def _ease(self) -> None:
+        """After memory was short, let kept prefixes come back step by step.
+
+        They may take half of the room that is left, so they alone never make memory short again.
+        """
+        if not self._looks_until_eased or self._watch.level is not Level.CALM:
+            return
+        self._looks_until_eased -= 1
+        self._supervisor.shrink_prefixes(
+            eased_bytes(self._supervisor.kept_bytes, self._watch.room_bytes)
+            if self._looks_until_eased
+            else AS_CONFIGURED_BYTES
+        )
 
     def _make_room(self) -> None:
         """Have one request give way; none that waited in the engine begins in its place."""

@@ -88,6 +88,8 @@ class Child:
         self._silent_until_s = time.monotonic() + LOAD_LIMIT_S
         self.ready: Ready | None = None
         self.load_failure: str | None = None
+        self.running_tokens = 0
+        """Tokens that running requests have in the KV cache, as of its last beat."""
         self.kept_bytes = 0
         """Memory that the engine can give back at once, as of its last beat."""
         self.drafts = Drafts()
@@ -182,6 +184,7 @@ class Child:
                     stream.is_started = isinstance(message, Started)
                     stream.is_begun = True
             case Beat():  # its arrival is most of its meaning
+                self.running_tokens = message.running_tokens
                 self.kept_bytes, self.drafts = message.kept_bytes, message.drafts
             case Ready():
                 self.ready = message

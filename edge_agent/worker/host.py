@@ -89,6 +89,10 @@ class StepEngine(Protocol[PreparedT]):
         """Number of requests without a slot."""
 
     @property
+    def running_tokens(self) -> int:
+        """Tokens that running requests have in the KV cache."""
+
+    @property
     def kept_bytes(self) -> int:
         """Memory of what ended requests left behind, which `shrink_prefixes` gives back."""
 
@@ -191,6 +195,7 @@ class Host(Generic[PreparedT]):
                     steps=self._steps,
                     running=running,
                     waiting=waiting,
+                    running_tokens=self._engine.running_tokens,
                     kept_bytes=self._engine.kept_bytes,
                     drafts=Drafts(
                         drafted=self._engine.drafted_tokens,

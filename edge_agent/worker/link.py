@@ -93,6 +93,8 @@ class Beat(Struct, frozen=True, kw_only=True, tag="beat"):
     steps: int
     running: int
     waiting: int
+    running_tokens: int = 0
+    """Of running requests, in the KV cache."""
     kept_bytes: int = 0
     """Of ended requests, in the KV cache."""
     drafts: Drafts = Drafts()

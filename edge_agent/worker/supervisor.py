@@ -144,6 +144,11 @@ class Supervisor:
         self._life.obey()
 
     @property
+    def running_tokens(self) -> int:
+        """Tokens that running requests have in the KV cache."""
+        return self._life.child.running_tokens if self._life.child else 0
+
+    @property
     def kept_bytes(self) -> int:
         """Memory that the engine keeps of ended requests, and gives back when it has to."""
         return self._life.child.kept_bytes if self._life.child else 0

@@ -84,6 +84,15 @@ def test_a_pinned_beginning_at_other_positions_is_of_no_use() -> None:
     assert house.share(place.slot) is None
 
 
+def test_what_runs_and_what_is_kept_are_told_apart() -> None:
+    house = prefixes()
+    answered(house, prompt((1, 10)))
+    house.place(prompt((2, 30)), offset=0)
+    house.grow(1, [2] * 8)
+    assert house.running_tokens == 8
+    assert house.kept_bytes == bytes_of(10)
+
+
 def test_a_slot_is_not_pinned() -> None:
     with pytest.raises(ValueError, match="3 is one of 4 slots"):
         prefixes().pin(3, prompt(SYSTEM), offset=0)

@@ -125,6 +125,17 @@ def test_who_gives_way_is_asked_again_while_memory_is_short() -> None:
     assert len(asked) == 5
 
 
+def test_every_look_is_told_to_who_wants_to_know() -> None:
+    scene = Scene(0.5)
+    watch = scene.watch()
+    looks: list[float | None] = []
+    watch.subscribe_look(lambda: looks.append(scene.share))
+    for share in (0.5, 0.09, 0.4):
+        scene.share = share
+        watch.poll()
+    assert looks == [0.5, 0.09, 0.4]
+
+
 def test_new_work_begins_again_while_the_level_is_still_kept() -> None:
     scene = Scene(0.14)
     watch = scene.watch()

@@ -28,6 +28,8 @@ HEALTH = Health(
     mqtt="off",
     held=1,
     predicted_bytes=1000,
+    kv_usage=0.25,
+    kept_bytes=4096,
     drafted_tokens=70,
     accepted_tokens=50,
     loop_lag=LoopLag(p99_s=0.02, worst_s=0.3),
@@ -59,7 +61,7 @@ STORY = Story(
     total_s=1.5,
     done=Done(
         finish_reason=FinishReason.STOP,
-        usage=Usage(prompt_tokens=7, completion_tokens=3),
+        usage=Usage(prompt_tokens=7, completion_tokens=3, cached_tokens=4),
         timings=Timings(queue_s=0.1, prefill_s=0.4, decode_s=1.0),
     ),
 )
@@ -87,6 +89,8 @@ def test_a_scrape_tells_how_it_is_now() -> None:
     assert seen["edge_agent_loop_lag_worst_seconds",] == 0.3
     assert seen["edge_agent_jobs_open",] == 7
     assert seen["edge_agent_engine_restarts_total",] == 1
+    assert seen["vllm:kv_cache_usage_perc", "tiny"] == 0.25
+    assert seen["edge_agent_kept_prefix_bytes",] == 4096
     assert seen["vllm:spec_decode_num_draft_tokens_total", "tiny"] == 70
     assert seen["vllm:spec_decode_num_accepted_tokens_total", "tiny"] == 50
     assert seen["edge_agent_engine_state", "ready"] == 1
@@ -113,10 +117,21 @@ def test_an_answer_is_counted_once_in_every_way() -> None:
     assert seen["vllm:request_success_total", "stop", "tiny"] == 1
     assert seen["vllm:prompt_tokens_total", "tiny"] == 7
     assert seen["vllm:generation_tokens_total", "tiny"] == 3
+    assert seen["vllm:prefix_cache_queries_total", "tiny"] == 7
+    assert seen["vllm:prefix_cache_hits_total", "tiny"] == 4
     assert seen["vllm:time_to_first_token_seconds_sum", "tiny"] == 0.5
     assert seen["vllm:e2e_request_latency_seconds_sum", "tiny"] == 1.5
     assert seen["vllm:request_queue_time_seconds_sum", "tiny"] == 0.1
     assert seen["vllm:request_time_per_output_token_seconds_sum", "tiny"] == 0.5
+
+
+def test_what_a_peer_knew_is_none_of_our_cache() -> None:
+    metrics = Metrics("tiny", lambda: HEALTH)
+    metrics.finished(replace(STORY, served_by="attic"))
+    seen = samples(metrics)
+    assert seen["vllm:prompt_tokens_total", "tiny"] == 7
+    assert seen["vllm:prefix_cache_queries_total", "tiny"] == 0
+    assert seen["vllm:prefix_cache_hits_total", "tiny"] == 0
 
 
 def test_a_failure_is_no_answer() -> None:

@@ -182,7 +182,8 @@ async def test_one_line_tells_of_a_request_and_never_its_text(
     await events_of(router(ScriptedBackend(ACCEPTED, Delta("x"), DONE)), request())
     [line] = [record.getMessage() for record in caplog.records]
     assert line.startswith(
-        "request done id=r by=local why=local reason=stop prompt_tokens=7 new_tokens=2 ttft_ms="
+        "request done id=r by=local why=local reason=stop prompt_tokens=7 cached_tokens=0 "
+        "new_tokens=2 ttft_ms="
     )
     assert TYPED not in line
 

@@ -12,7 +12,7 @@ from edge_agent.messages import Policy
 from edge_agent.ops.health import State
 from edge_agent.serving.admission import Need
 from edge_agent.serving.ledger import Ledger
-from edge_agent.serving.steward import LEAST_RETRY_S, EngineNeeds, Steward
+from edge_agent.serving.steward import EASING_LOOKS, LEAST_RETRY_S, EngineNeeds, Steward
 from edge_agent.worker.link import AS_CONFIGURED_BYTES
 from edge_agent.worker.standing import Standing
 
@@ -37,12 +37,16 @@ class FakeWatch:
         self.kills = 0
         self._listener: Callable[[Level], None] = print
         self.is_short: Callable[[], None] = print
+        self.look: Callable[[], None] = print
 
     def subscribe(self, listener: Callable[[Level], None]) -> None:
         self._listener = listener
 
     def subscribe_short(self, listener: Callable[[], None]) -> None:
         self.is_short = listener
+
+    def subscribe_look(self, listener: Callable[[], None]) -> None:
+        self.look = listener
 
     def engine_killed(self) -> None:
         self.kills += 1
@@ -114,7 +118,36 @@ def test_what_is_kept_of_ended_requests_goes_first_and_may_come_again(home: Home
         home.watch.become(level)
         allowed.append(home.supervisor.most_kept_bytes)
 
-    assert allowed == [0, 0, 0, AS_CONFIGURED_BYTES]
+    assert allowed == [0, 0, 0, 0]
+
+
+def test_after_memory_was_short_kept_prefixes_come_back_within_half_of_the_room(home: Home) -> None:
+    assert home.supervisor.most_kept_bytes == AS_CONFIGURED_BYTES
+    home.watch.become(Level.SOFT)
+    home.watch.look()
+    assert home.supervisor.most_kept_bytes == 0
+
+    home.watch.become(Level.CALM)
+    allowed = []
+    for kept, room in ((0, 1000), (400, 600), (700, None), (700, 0)):
+        home.supervisor.kept_bytes, home.watch.room_bytes = kept, room
+        home.watch.look()
+        allowed.append(home.supervisor.most_kept_bytes)
+    assert allowed == [500, 700, 700, 700]
+
+    for _ in range(EASING_LOOKS - 4):
+        assert home.supervisor.most_kept_bytes < AS_CONFIGURED_BYTES
+        home.watch.look()
+    assert home.supervisor.most_kept_bytes == AS_CONFIGURED_BYTES
+
+
+def test_memory_that_is_short_again_begins_the_easing_anew(home: Home) -> None:
+    for _ in range(2):
+        home.watch.become(Level.SOFT)
+        home.watch.become(Level.CALM)
+        for _ in range(EASING_LOOKS - 1):
+            home.watch.look()
+        assert home.supervisor.most_kept_bytes < AS_CONFIGURED_BYTES
 
 
 def test_what_can_be_given_back_is_room(home: Home) -> None:

@@ -47,6 +47,7 @@ class WordEngine:
         self.is_preparing = threading.Event()
         self.steps_with: list[tuple[str, ...]] = []
         self.kept_bytes = 5000
+        self.running_tokens = 40
         self.drafted_tokens, self.accepted_tokens = 30, 20
         self._queue: list[str] = []
         self._running: list[str] = []
@@ -152,7 +153,7 @@ def parent() -> Iterator[Parent]:
 
 def test_an_idle_host_beats(parent: Parent) -> None:
     drafts = Drafts(drafted=30, accepted=20)
-    idle = Beat(steps=0, running=0, waiting=0, kept_bytes=5000, drafts=drafts)
+    idle = Beat(steps=0, running=0, waiting=0, running_tokens=40, kept_bytes=5000, drafts=drafts)
     assert parent.next(beats=True) == idle
     assert parent.next(beats=True) == idle
 

@@ -72,6 +72,7 @@ class TextEngine:
         self.threads = 1
         self.longest_token_bytes: int | None = None
         self.kept_bytes = 0
+        self.running_tokens = 0
         """A kilobyte for each request that ended, as far as it may be kept."""
         self.drafted_tokens = 0
         self.accepted_tokens = 0
