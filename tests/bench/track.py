@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from edge_agent import config
 from tests.bench import names
 from tests.bench.contestant import Contestant, Heat, Lap
 from tests.bench.runners.task import Task
@@ -22,8 +23,6 @@ _ROOM_TOKENS = 512
 _LARGE_TOKENS = 16_384
 _MEMORY_CONTEXT = 1024
 _QUESTION_TOKENS = 32
-# Of each answer in a step: eight tokens take three times as long as one.
-_MOST_DRAFTS = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,12 +188,13 @@ def _memory(course: Course, field: Field) -> Iterator[Heat]:
 
 
 def _drafts(course: Course, field: Field) -> Iterator[Heat]:
-    """Yield a heat for each workload: with and without drafts take turns."""
+    """Yield a heat for each workload: with drafts, as configured by default, and without."""
+    drafts = config.Engine().draft_tokens
     found = [
         (names.SHIPPED_PLAIN, names.SHIPPED, 0),
-        (names.SHIPPED_DRAFTS, names.SHIPPED, _MOST_DRAFTS),
+        (names.SHIPPED_DRAFTS, names.SHIPPED, drafts),
         (names.INT4_PLAIN, names.INT4, 0),
-        (names.INT4_DRAFTS, names.INT4, _MOST_DRAFTS),
+        (names.INT4_DRAFTS, names.INT4, drafts),
     ]
     contestants = [
         field.small(name, package, context=_SHORT_CONTEXT, draft_tokens=most)
