@@ -47,8 +47,8 @@ class Race:
     absent: list[str] = field(default_factory=list)
     """Sentences about who is missing."""
     runs: list[Run] = field(default_factory=list)
-    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """What runners told of themselves, by name."""
+    facts: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    """What runners told of themselves, by section and name."""
 
     def run(self, course: Iterable[Heat], say: Callable[[str], None]) -> None:
         """Run every heat; what was measured so far is on disk after each."""
@@ -94,7 +94,8 @@ class Race:
         load_1m, began_s, others_s = os.getloadavg()[0], time.monotonic(), 0.0
         figures, error = {}, None
         try:
-            self.facts[contestant.name] = stable.loaded(contestant).facts
+            told = stable.loaded(contestant).facts
+            self.facts.setdefault(section, {})[contestant.name] = told
             others_s = stable.others_cpu_s(contestant)
             began_s = time.monotonic()
             figures = stable.run(contestant, lap.task)

@@ -65,7 +65,7 @@ def test_a_race_without_peers_writes_every_figure_and_a_picture(
     assert {lap.name for lap in laps} >= {names.TTFT, names.MEMORY, names.streams(2)}
     assert len(runs) == len(said) == ROUNDS * len(laps)
     assert all(value > 0 for run in runs for value in run["figures"].values())
-    assert told["contestants"][names.OURS]["package"] == "tiny"
+    assert told["contestants"]["prefill"][names.OURS]["package"] == "tiny"
     assert told["machine"]["threads"] >= 1
     assert any(names.VLLM in line for line in told["absent"])
     png = (tmp_path / "race" / "race.png").read_bytes()

@@ -11,6 +11,7 @@ import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests.bench.runners.loop import serve
@@ -95,6 +96,18 @@ def command(options: dict[str, Any], port: int) -> list[str]:
     return [*argv, "--cache-ram", "0", "-ctk", kv_dtype, "-ctv", kv_dtype, "-fa", "on"]
 
 
+def distribution(program: Path) -> str | None:
+    """Return name and version of the Python package in which `program` lies, if it does.
+
+    Built by such a package, the server itself does not know its version.
+    """
+    for folder in program.parents:
+        if folder.name == "site-packages":
+            package = program.relative_to(folder).parts[0]
+            return next((path.stem for path in folder.glob(f"{package}-*.dist-info")), None)
+    return None
+
+
 @contextmanager
 def make(options: dict[str, Any]) -> Iterator[LlamaCpp]:
     """Run the server until the end."""
@@ -104,6 +117,7 @@ def make(options: dict[str, Any]) -> Iterator[LlamaCpp]:
             "load_s": round(time.perf_counter() - began_s, 2),
             "kv_dtype": options["kv_dtype"],
             "build": server.get("/props").get("build_info"),
+            "distribution": distribution(Path(options["server"])),
         }
         yield LlamaCpp(server, facts)
 

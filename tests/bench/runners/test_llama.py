@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from tests.bench.runners.llama import LlamaCpp, command
+from tests.bench.runners.llama import LlamaCpp, command, distribution
 from tests.bench.runners.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from tests.bench.runners.server import Server
 
@@ -63,6 +64,13 @@ def test_every_slot_has_the_whole_context() -> None:
     told = dict(pairwise(argv))
     assert (told["-np"], told["-c"], told["-t"], told["-tb"]) == ("4", "10240", "2", "2")
     assert (told["-ctk"], told["-ctv"], told["-fa"]) == ("q8_0", "q8_0", "on")
+
+
+def test_a_server_out_of_a_python_package_has_its_version(tmp_path: Path) -> None:
+    folder = tmp_path / "site-packages"
+    (folder / "built_bin-11.2.0.dist-info").mkdir(parents=True)
+    assert distribution(folder / "built_bin" / "bin" / "llama-server") == "built_bin-11.2.0"
+    assert distribution(tmp_path / "llama-server") is None
 
 
 def test_prompts_are_read_anew_each_time(runner: LlamaCpp, server: ScriptedServer) -> None:
