@@ -61,8 +61,8 @@ def _judgement(judged: Judged) -> str:
     target = judged.target
     asked = f"{target.sense} {target.bound:g}"
     if judged.measured is None:
-        return f"{'':26}{asked:14} {Verdict.NOT_RUN}"
+        return f"{'':30}{asked:14} {Verdict.NOT_RUN}"
     value, lowest, highest = judged.measured
     spread = f"({lowest:.3g} to {highest:.3g})"
     close = ", but within the spread" if judged.is_close else ""
-    return f"{value:8.3g} {spread:17}{asked:14} {judged.verdict}{close}"
+    return f"{value:8.3g} {spread:21}{asked:14} {judged.verdict}{close}"

@@ -35,16 +35,16 @@ TINY = Course(
 ROUNDS = 2
 
 
-@pytest.fixture
-def package(tmp_path: Path) -> Path:
-    (tmp_path / "checkpoint").mkdir()
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "checkpoint").mkdir()
     # Room for the workloads, whose letters are a token each.
-    TinyHf(config={"max_position_embeddings": 2048, "sliding_window": None}).write(
-        tmp_path / "checkpoint"
-    )
+    tiny = TinyHf(config={"max_position_embeddings": 2048, "sliding_window": None})
+    tiny.write(folder / "checkpoint")
     argv = [sys.executable, "-m", "edge_agent.importers", "checkpoint", "package", "--name=tiny"]
-    subprocess.run([*argv, "--bits=4", "--block=32"], cwd=tmp_path, check=True)
-    return tmp_path / "package"
+    subprocess.run([*argv, "--bits=4", "--block=32"], cwd=folder, check=True)
+    return folder / "package"
 
 
 @pytest.mark.real

@@ -51,11 +51,11 @@ class LlamaCpp(Timer):
 
     def streams(self, task: Task) -> Figures:
         """Time answers at once, one to a slot, where their tokens arrive."""
-        # Until the last prompt is read, the first answers go on: they must not end before.
-        new_tokens = 2 * task.new_tokens + task.streams * task.tokens // 16
         prompts = [self.new_prompt(task, task.tokens) for _ in range(task.streams)]
         with ThreadPoolExecutor(task.streams) as pool:
-            arrivals = list(pool.map(lambda prompt: self._arrivals(prompt, new_tokens), prompts))
+            arrivals = list(
+                pool.map(lambda prompt: self._arrivals(prompt, task.stream_tokens), prompts)
+            )
         return {"tok_s": together_tok_s(arrivals)}
 
     def _complete(self, prompt: Sequence[int], new_tokens: int) -> dict[str, Any]:

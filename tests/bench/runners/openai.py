@@ -45,7 +45,7 @@ class OpenAi:
         if not self._is_warm:
             self._together(task, _WARM_UP_TOKENS)
             self._is_warm = True
-        return {"tok_s": together_tok_s(self._together(task, task.new_tokens))}
+        return {"tok_s": together_tok_s(self._together(task, task.stream_tokens))}
 
     def _together(self, task: Task, new_tokens: int) -> list[list[Arrival]]:
         self._seeds += task.streams

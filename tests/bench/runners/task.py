@@ -30,6 +30,15 @@ class Task:
     workload: str = ""
     """A kind of prompts of `tests.bench.workloads`, for `answers`."""
 
+    @property
+    def stream_tokens(self) -> int:
+        """What each stream asks a server for, so that all decode at once for long enough.
+
+        While the last prompt is read, the first answers go on: by a token in a step, which reads 16
+        tokens of prompts at least.
+        """
+        return 2 * self.new_tokens + self.streams * self.tokens // 16
+
     def prompt(self, seed: int, count: int) -> list[int]:
         """Return `count` made-up token ids. Prompts of two seeds differ from their first id on."""
         return [self.first_id + (seed * 131 + i * 31) % self.num_ids for i in range(count)]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from tests.bench.runners.server import Server
 
-TASK = Task(kind="streams", tokens=20, new_tokens=30, streams=3)
+TASK = Task(kind="streams", tokens=32, new_tokens=30, streams=3)
 
 
 class ScriptedServer:

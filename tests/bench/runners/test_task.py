@@ -24,3 +24,7 @@ def test_two_seeds_have_no_beginning_in_common(seed: int, apart: int) -> None:
 
 def test_a_longer_prompt_begins_as_a_shorter_one() -> None:
     assert TASK.prompt(3, 40)[:10] == TASK.prompt(3, 10)
+
+
+def test_streams_are_asked_for_more_than_is_timed() -> None:
+    assert Task(kind="streams", tokens=128, new_tokens=32, streams=8).stream_tokens == 128
