@@ -53,6 +53,8 @@ ENVIRON = {
     "EDGE_AGENT_MQTT__NODE": NODE,
     "EDGE_AGENT_ENGINE__SLOTS": "2",
     "EDGE_AGENT_ENGINE__LOAD_WAIT_S": "8",
+    # What is too long for the peer waits for the engine, and in a storm not for an hour.
+    "EDGE_AGENT_JOURNAL__DEFAULT_DEADLINE_S": "120",
     # Of a gateway with 4 GB it is a sixteenth.
     "EDGE_AGENT_MEMORY__RESERVE": "16MiB",
     "EDGE_AGENT_DAEMON__LOG_LEVEL": "warning",
