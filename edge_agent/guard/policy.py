@@ -1,6 +1,6 @@
 """Decides how tight memory is: levels that are climbed at once and left slowly. Values in and out.
 
-A level is entered at one mark and left at another, after a clean time, and never within ten minutes
+A level is entered at one mark and left at another, after a clean time and not within ten minutes
 of the last change: whatever a neighbour takes and gives back, at any pace, a fall and the rise that
 may follow it are the only two changes of ten minutes.
 

@@ -59,13 +59,15 @@ for number in range(num_requests):
 """
 
 
-def pairs(package: Path, *, num_requests: int, longest: int) -> list[tuple[int, int]]:
+def pairs(
+    package: Path, *, num_requests: int, longest: int, kv_dtype: str = "fp32"
+) -> list[tuple[int, int]]:
     """Return (predicted, measured) bytes of random requests."""
-    argv = [sys.executable, "-c", CHILD, str(package), str(num_requests), str(longest)]
+    argv = [sys.executable, "-c", CHILD, str(package), str(num_requests), str(longest), kv_dtype]
     done = subprocess.run(argv, check=True, capture_output=True, text=True)
     budget = Budget(
         shape=read_manifest(package).shape,
-        kv_dtype="fp32",
+        kv_dtype=kv_dtype,
         chunk_tokens=CHUNK_TOKENS,
         context_tokens=CONTEXT_TOKENS,
     )
@@ -81,8 +83,9 @@ def judge(found: list[tuple[int, int]]) -> None:
     over = [measured for predicted, measured in found if measured > predicted]
     assert len(over) <= len(found) // 100
     for predicted, measured in found:
-        # Two megabytes are the heap's own moods, more than 10 % of the least requests here.
-        assert predicted == pytest.approx(measured, rel=0.1, abs=2 << 20)
+        # Two megabytes are the heap's own moods, and one is kept for a choice among equals, which
+        # texts are not: together more than 10 % of the least requests here.
+        assert predicted == pytest.approx(measured, rel=0.1, abs=3 << 20)
 
 
 def test_random_requests_take_what_was_predicted(model_home: Path) -> None:
@@ -90,8 +93,18 @@ def test_random_requests_take_what_was_predicted(model_home: Path) -> None:
     judge(pairs(package, num_requests=12, longest=500))
 
 
+@pytest.mark.parametrize("kv_dtype", ["fp16", "int8"])
+def test_requests_over_small_caches_take_no_more_than_was_predicted(
+    model_home: Path, kv_dtype: str
+) -> None:
+    """What attention has beside them is counted for the whole context, so less is no error."""
+    package = model_home / "models" / "smollm2-135m-instruct"
+    found = pairs(package, num_requests=6, longest=900, kv_dtype=kv_dtype)
+    assert all(measured <= predicted for predicted, measured in found)
+
+
 @pytest.mark.long
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(7200)
 def test_hundreds_of_random_requests_take_what_was_predicted(model_home: Path) -> None:
     package = model_home / "models" / "smollm2-135m-instruct"
     judge(pairs(package, num_requests=200, longest=3900))
