@@ -172,6 +172,16 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     chunk_tokens: Annotated[
         int, Meta(ge=16, le=1024, description="prompt tokens computed in one step")
     ] = 128
+    # A new prompt then takes twice as long beside an answer, and nobody who reads one sees it stop.
+    kept_pace: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=0.9,
+            description="part of their pace that running answers keep while prompts are read; "
+            "0: prompts are read as fast as they can be",
+        ),
+    ] = 0.5
     kv_dtype: Annotated[
         Literal["auto", "fp32", "fp16", "int8"],
         Meta(

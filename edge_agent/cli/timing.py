@@ -90,6 +90,7 @@ def measure(package: Path, task: Task) -> dict[str, Any]:
         queue_requests=max(task.streams),
         kv_dtype=task.kv_dtype,
         prefix_bytes=0,  # every repeat reads the same prompt
+        kept_pace=0,  # no answer shall be far on when the last one begins
     )
     load_s = time.perf_counter() - began_s
     loaded = memory_mb()

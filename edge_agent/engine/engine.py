@@ -58,6 +58,7 @@ class Engine:
         pinned: Sequence[Pinned] | None = None,
         draft_tokens: int = 0,
         ageing_s: float = 60.0,
+        kept_pace: float = 0.5,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Load `package` with room for `slots` requests of at most `context` tokens each.
@@ -67,7 +68,7 @@ class Engine:
         What prompts of `pinned` begin with is kept in files of the package; None touches no file.
         Where it pays, up to `draft_tokens` guessed tokens of each answer are verified in a step,
         fewer than `chunk_tokens`. A request that waits for `ageing_s` counts as one priority
-        higher.
+        higher. While prompts are read, running answers keep `kept_pace` of their pace.
 
         Raises:
             ModelError: the package cannot be loaded.
@@ -78,6 +79,7 @@ class Engine:
         self.slots = slots
         self.threads = threads
         self._chunk_tokens = chunk_tokens
+        self._kept_pace = kept_pace
         self._clock = clock
         self._preparer = Preparer(package, manifest, context=self.context)
         self._stop_ids = self._preparer.stop_ids
@@ -204,7 +206,12 @@ class Engine:
         told, self._told = self._told, []
         self._slots.share()
         began_s = self._clock()
-        work = plan(self._slots.states(began_s), pace=self._pace, chunk_tokens=self._chunk_tokens)
+        work = plan(
+            self._slots.states(began_s),
+            pace=self._pace,
+            chunk_tokens=self._chunk_tokens,
+            kept_pace=self._kept_pace,
+        )
         if work:
             work = self._speculation.widen(work, self._offers(work))
             rows = [self._row(item) for item in work]

@@ -30,6 +30,7 @@ def engine_command(config: Config, package: Path, *, pinned: Path | None = None)
         "kv-dtype": engine.kv_dtype,
         # The router bounds what is inside; all of it may arrive before the first step gives slots.
         "queue-requests": engine.slots + engine.queue_requests,
+        "kept-pace": engine.kept_pace,
         "ageing-s": engine.ageing_s,
         "log-level": config.daemon.log_level,
         "log-format": config.daemon.log_format,

@@ -258,7 +258,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--package", type=Path, required=True)
     for name in ("link-fd", "slots", "context", "chunk-tokens", "threads", "queue-requests"):
         parser.add_argument(f"--{name}", type=int, required=True)
-    parser.add_argument("--ageing-s", type=float, required=True)
+    for name in ("kept-pace", "ageing-s"):
+        parser.add_argument(f"--{name}", type=float, required=True)
     parser.add_argument("--kv-dtype", default="fp32")
     parser.add_argument("--prefix-bytes", type=int)
     parser.add_argument("--pinned", type=Path)
@@ -285,6 +286,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             pinned=read_pinned(args.pinned),
             draft_tokens=args.draft_tokens,
             queue_requests=args.queue_requests,
+            kept_pace=args.kept_pace,
             ageing_s=args.ageing_s,
         )
 

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.engine.scheduler.pace import KEPT_PACE
 from edge_agent.errors import Overloaded
 from edge_agent.messages import Delta, Done, Failed, Priority
 from tests.engine.fake_model import CONTEXT, TOKEN_BYTES, VOCAB, Costs, fake_engine, prepared
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from tests.engine.fake_model import Clock, FakeDecoder
 
 HIGH, NORMAL, LOW = Priority.HIGH, Priority.NORMAL, Priority.LOW
+KEPT_PACE = 0.5
 NOWHERE = Path(tempfile.gettempdir())
 
 

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Running answers keep this part of their pace while prompts are read beside them.
-KEPT_PACE = 0.5
 # The newest step counts a fifth: after a dozen or so, what was before is forgotten.
 _WEIGHT = 0.2
 # One step may wait for a disk or a neighbour; it does not change what is expected by more.
@@ -64,20 +62,20 @@ class Pace:
         )
 
 
-def room_for_prompts(pace: Pace, *, answers: int, chunk_tokens: int) -> int:
+def room_for_prompts(pace: Pace, *, answers: int, chunk_tokens: int, kept_pace: float) -> int:
     """Return how many tokens of prompts, up to `chunk_tokens`, a step may compute.
 
-    Beside `answers` they may take as long as those do (`KEPT_PACE`), and one token is always
-    read: prompts go on. 0 only where decoding has to be measured first.
+    Beside `answers` they may take so long that those keep `kept_pace` of their pace, and one token
+    is always read: prompts go on. 0 only where decoding has to be measured first.
     """
-    if not answers:
+    if not answers or not kept_pace:
         return chunk_tokens
     alone_s = pace.decode_s(answers)
     if alone_s is None or pace.unmeasured >= _MEASURED_EVERY:
         return 0
     if pace.prompt_token_s is None:
         return min(chunk_tokens, _FIRST_CHUNK)
-    spare_s = alone_s * (1 / KEPT_PACE - 1)
+    spare_s = alone_s * (1 / kept_pace - 1)
     return max(1, min(chunk_tokens, int(spare_s / pace.prompt_token_s)))
 
 

@@ -44,13 +44,18 @@ class Work:
     num_tokens: int
 
 
-def plan(running: Sequence[SlotState], *, pace: Pace, chunk_tokens: int) -> tuple[Work, ...]:
+def plan(
+    running: Sequence[SlotState], *, pace: Pace, chunk_tokens: int, kept_pace: float
+) -> tuple[Work, ...]:
     """Return the work of the next step, empty if nothing runs.
 
-    Every decoding slot gets one token. Prompts share what `pace` leaves of `chunk_tokens`.
+    Every decoding slot gets one token. Prompts share what of `chunk_tokens` leaves those that
+    decode `kept_pace` of their pace; 0 is all of it.
     """
     decoding = [Work(slot=state.slot, num_tokens=1) for state in running if not state.unread]
-    room = room_for_prompts(pace, answers=len(decoding), chunk_tokens=chunk_tokens)
+    room = room_for_prompts(
+        pace, answers=len(decoding), chunk_tokens=chunk_tokens, kept_pace=kept_pace
+    )
     return (*decoding, *_reading([state for state in running if state.unread], room))
 
 

@@ -8,7 +8,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.engine.scheduler.pace import KEPT_PACE, Pace, room_for_prompts
+from edge_agent.engine.scheduler.pace import Pace
+from edge_agent.engine.scheduler.pace import room_for_prompts as room_at_pace
+
+KEPT_PACE = 0.5
+
+
+def room_for_prompts(pace: Pace, *, answers: int, chunk_tokens: int) -> int:
+    return room_at_pace(pace, answers=answers, chunk_tokens=chunk_tokens, kept_pace=KEPT_PACE)
+
+
+def test_how_much_pace_is_kept_is_a_choice() -> None:
+    pace = Pace(decode_step_s={1: 0.09}, prompt_token_s=0.01)
+    rooms = [
+        room_at_pace(pace, answers=1, chunk_tokens=128, kept_pace=kept) for kept in (0, 0.25, 0.9)
+    ]
+
+    assert rooms == [128, 27, 1]
+    assert room_at_pace(Pace(), answers=1, chunk_tokens=128, kept_pace=0) == 128
 
 
 def test_prompts_alone_get_the_whole_chunk() -> None:

@@ -19,18 +19,18 @@ def state(
 
 
 def planned(*running: SlotState) -> dict[int, int]:
-    work = plan(running, pace=PACE, chunk_tokens=64)
+    work = plan(running, pace=PACE, chunk_tokens=64, kept_pace=0.5)
     return {item.slot: item.num_tokens for item in work}
 
 
 def test_nothing_running_is_an_empty_plan() -> None:
-    assert plan([], pace=PACE, chunk_tokens=64) == ()
+    assert plan([], pace=PACE, chunk_tokens=64, kept_pace=0.5) == ()
 
 
 def test_running_answers_get_a_token_beside_a_chunk_that_keeps_their_pace() -> None:
     running = [state(0, 5, 1000), state(1, 1, 0), state(2, 3, 500)]
 
-    assert plan(running, pace=PACE, chunk_tokens=64) == (
+    assert plan(running, pace=PACE, chunk_tokens=64, kept_pace=0.5) == (
         Work(slot=1, num_tokens=1),
         Work(slot=2, num_tokens=8),
     )
@@ -85,7 +85,7 @@ PACES = st.builds(
 def test_every_plan_moves_on_and_stays_in_bounds(
     running: list[SlotState], pace: Pace, chunk_tokens: int
 ) -> None:
-    work = plan(running, pace=pace, chunk_tokens=chunk_tokens)
+    work = plan(running, pace=pace, chunk_tokens=chunk_tokens, kept_pace=0.5)
     by_slot = {item.slot: item.num_tokens for item in work}
     prompts = {s.slot: s for s in running if s.unread}
     read = {slot: n for slot, n in by_slot.items() if slot in prompts}
@@ -114,6 +114,6 @@ def test_one_of_those_that_go_on_alike_always_reads(
         state(s.slot, s.arrival, s.unread, kin=tuple(data.draw(kin)) if s.unread else ())
         for s in running
     ]
-    work = plan(tied, pace=PACE, chunk_tokens=chunk_tokens)
+    work = plan(tied, pace=PACE, chunk_tokens=chunk_tokens, kept_pace=0.5)
 
     assert not slots or any(item.slot in slots for item in work)
