@@ -162,7 +162,7 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 4096
     threads: Annotated[
         Literal["auto"] | Annotated[int, Meta(ge=1, le=256)],
-        Meta(description="compute threads; auto: cores this process may use"),
+        Meta(description="compute threads; auto: the cores we may use, of unequal ones the fast"),
     ] = "auto"
     # Costs disk, as much as the weights again or a bit more, and saves as much memory.
     prepare: Annotated[

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from edge_agent.errors import EdgeError, Internal
 from edge_agent.messages import Accepted, Event, Failed, Request
 from edge_agent.ops import log
+from edge_agent.ops.cores import cpus_to_keep_to
 from edge_agent.worker.intake import Intake, Submit
 from edge_agent.worker.link import (
     Beat,
@@ -269,6 +270,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     log.set_up(args.log_level, args.log_format)
     settle_in()
+    # Before the model loads: its threads inherit it. Where it is forbidden, as in the hardened
+    # unit, the kernel chooses.
+    with contextlib.suppress(PermissionError):
+        os.sched_setaffinity(0, cpus_to_keep_to(args.threads))
 
     def load() -> StepEngine[Prepared]:
         # Here and not above: tests serve another engine and load no model libraries.
