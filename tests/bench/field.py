@@ -159,6 +159,8 @@ class Field:
             "EDGE_AGENT_HTTP__LISTEN": "[127.0.0.1:{port}]",
             "EDGE_AGENT_ENGINE__SLOTS": str(slots),
             "EDGE_AGENT_ENGINE__THREADS": str(self._threads),
+            # Made-up answers repeat themselves, and vLLM does not guess by default.
+            "EDGE_AGENT_ENGINE__DRAFT_TOKENS": "0",
         }
         command = [sys.executable, "-m", "edge_agent", "serve"]
         return [

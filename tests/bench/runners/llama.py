@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from tests.bench.runners.task import Figures, Task
     from tests.bench.runners.window import Arrival
 
+# It reads the prompts of all slots in one step, as far as they have come.
+_READ_PER_TOKEN = 16
+
 
 class LlamaCpp(Timer):
     """A running server."""
@@ -51,11 +54,10 @@ class LlamaCpp(Timer):
 
     def streams(self, task: Task) -> Figures:
         """Time answers at once, one to a slot, where their tokens arrive."""
+        new_tokens = task.stream_tokens(read_per_token=_READ_PER_TOKEN)
         prompts = [self.new_prompt(task, task.tokens) for _ in range(task.streams)]
         with ThreadPoolExecutor(task.streams) as pool:
-            arrivals = list(
-                pool.map(lambda prompt: self._arrivals(prompt, task.stream_tokens), prompts)
-            )
+            arrivals = list(pool.map(lambda prompt: self._arrivals(prompt, new_tokens), prompts))
         return {"tok_s": together_tok_s(arrivals)}
 
     def _complete(self, prompt: Sequence[int], new_tokens: int) -> dict[str, Any]:

@@ -30,14 +30,13 @@ class Task:
     workload: str = ""
     """A kind of prompts of `tests.bench.workloads`, for `answers`."""
 
-    @property
-    def stream_tokens(self) -> int:
-        """What each stream asks a server for, so that all decode at once for long enough.
+    def stream_tokens(self, *, read_per_token: int) -> int:
+        """Return what each stream asks a server for, so that all decode at once for long enough.
 
-        While the last prompt is read, the first answers go on: by a token in a step, which reads 16
-        tokens of prompts at least.
+        While the last prompt is read, the first answers go on: by a token for each `read_per_token`
+        tokens of prompts at most.
         """
-        return 2 * self.new_tokens + self.streams * self.tokens // 16
+        return 2 * self.new_tokens + self.streams * self.tokens // read_per_token
 
     def prompt(self, seed: int, count: int) -> list[int]:
         """Return `count` made-up token ids. Prompts of two seeds differ from their first id on."""

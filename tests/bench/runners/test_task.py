@@ -27,4 +27,5 @@ def test_a_longer_prompt_begins_as_a_shorter_one() -> None:
 
 
 def test_streams_are_asked_for_more_than_is_timed() -> None:
-    assert Task(kind="streams", tokens=128, new_tokens=32, streams=8).stream_tokens == 128
+    task = Task(kind="streams", tokens=128, new_tokens=32, streams=8)
+    assert task.stream_tokens(read_per_token=16) == 128
