@@ -13,6 +13,7 @@ import argparse
 import dataclasses
 import json
 import os
+import signal
 import sys
 import time
 from dataclasses import dataclass, field
@@ -118,6 +119,7 @@ class Race:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the race that the arguments ask for."""
     args = parse(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as an exception, which ends runners too
     home = packages.small_home(os.environ)
     peers = peers_of(os.environ)
     packages.make_small(home, peers.models / "smollm2-hf")
