@@ -31,7 +31,10 @@ PROMPT = [(7 * i * i + 3) % 160 for i in range(60)]
 
 
 @pytest.fixture(params=[SHAPE, WIDE], ids=["one group", "four groups"])
-def decoder(request: pytest.FixtureRequest, tmp_path: Path) -> Decoder:
+def decoder(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Decoder:
+    monkeypatch.setattr(engine_decoder, "_LEAST_CHUNK_TOKENS", 12)
     shape: Shape = request.param
     manifest, _ = TinyDecoder(shape=shape).write(tmp_path)
     # Uneven, so that a scale of another head or side would show.
