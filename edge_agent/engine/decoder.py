@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from edge_agent.modelstore.manifest import Manifest
     from edge_agent.modelstore.prepared import Graph
 
-# Measured on Phi-4-mini's attention: a row of 16 tokens is read faster by the kernel for int8 caches
-# than after turning what came before it into floats, of 32 as fast, of 64 in 0.7 of the time.
+# Measured on Phi-4-mini's attention: 16 tokens are read faster by the kernel for int8 caches than
+# after what came before them was turned into floats, 32 as fast, and 64 in 0.7 of the time.
 _LEAST_CHUNK_TOKENS = 32
 # One for each stretch of slots that ran together; a new one costs less than a millisecond.
 _MOST_BINDINGS = 64
