@@ -47,6 +47,8 @@ class EngineSource:
     """What a request takes."""
     kv: KvChoice | None = None
     """What the KV cache stores, and why."""
+    longest_token_bytes: int | None = None
+    """Bytes of text that one token stands for at most; None if that is not known."""
 
 
 FindEngine: TypeAlias = Callable[[], Awaitable[EngineSource]]
@@ -108,6 +110,7 @@ def package_finder(
                 context_tokens=context,
             ),
             kv=kv,
+            longest_token_bytes=manifest.longest_token_bytes,
         )
 
     return find_engine

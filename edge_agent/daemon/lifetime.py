@@ -117,7 +117,12 @@ class Daemon:
                 *(source.budget.shared_bytes(slots=running) for running in range(1, slots + 1)),
             )
         parts.steward.context_tokens = source.served.context_tokens
-        parts.sizes.know(source.budget, source.served.context_tokens, parts.steward.most_bytes)
+        parts.sizes.know(
+            source.budget,
+            context_tokens=source.served.context_tokens,
+            most_bytes=parts.steward.most_bytes,
+            longest_token_bytes=source.longest_token_bytes,
+        )
 
     async def _feed_watchdog(self) -> None:
         """Tell systemd that we live, as long as the loop turns and the engine beats or loads."""

@@ -57,7 +57,7 @@ class Parts:
         """What the KV cache stores, once that is known."""
         self.needs = EngineNeeds()
         self.lag = Lag()
-        self.sizes = Sizes(self._longest_token_bytes)
+        self.sizes = Sizes()
         self.peers = Peers(config.peers, config.routing)
         self.supervisor = Supervisor(
             config.engine,
@@ -148,10 +148,6 @@ class Parts:
         if context is None:
             return 0.0
         return min(1.0, self.supervisor.running_tokens / (context * self.config.engine.slots))
-
-    def _longest_token_bytes(self) -> int | None:
-        ready = self.supervisor.ready
-        return None if ready is None else ready.longest_token_bytes
 
     def look_at_memory(self) -> Memory | None:
         """Look at memory as it is for us: less the reserve, within the budget."""

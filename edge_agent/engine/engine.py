@@ -84,7 +84,6 @@ class Engine:
         self._preparer = Preparer(package, manifest, context=self.context)
         self._stop_ids = self._preparer.stop_ids
         self._tokenizer = self._preparer.tokenizer
-        self.longest_token_bytes = self._tokenizer.longest_token_bytes
         self._holes = np.asarray(self._tokenizer.holes(manifest.shape.vocab), np.int64)
         # A row is checked with its padded chunk, so the caches reach one chunk past the context.
         tokens = self.context + chunk_tokens

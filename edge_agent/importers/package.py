@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import msgspec
-from tokenizers import Tokenizer
+import tokenizers
 
 from edge_agent.errors import ModelError
 from edge_agent.importers import compiler, graph, weights
@@ -29,6 +29,7 @@ from edge_agent.messages import Sampling
 from edge_agent.modelstore import manifest
 from edge_agent.modelstore.scales import SCALES
 from edge_agent.modelstore.store import sha256, sync_directory
+from edge_agent.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -94,6 +95,7 @@ def write(
         quantization=quantization,
         graphs=graphs,
         stop_token_ids=stop_token_ids,
+        longest_token_bytes=Tokenizer(model.tokenizer).longest_token_bytes,
         sampling=_merged(label.sampling, model.sampling),
         licence=label.licence,
         source=label.origin,
@@ -110,7 +112,7 @@ def write(
 
 
 def _stop_token_ids(model: Model, stop_tokens: tuple[str, ...]) -> tuple[int, ...]:
-    tokenizer = Tokenizer.from_str(model.tokenizer.decode())
+    tokenizer = tokenizers.Tokenizer.from_str(model.tokenizer.decode())
     found = set(model.stop_token_ids)
     for token in stop_tokens:
         number = tokenizer.token_to_id(token)

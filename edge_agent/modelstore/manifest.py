@@ -97,6 +97,8 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     graphs: dict[str, FileName]
     """KV dtype (`fp32`, `fp16`, `int8`) -> file name of the decoder graph."""
     stop_token_ids: tuple[int, ...]
+    longest_token_bytes: Count | None = None
+    """Bytes of text that one token stands for at most; None if that cannot be told."""
     sampling: Sampling = Sampling()
     licence: str
     source: str

@@ -12,8 +12,6 @@ from edge_agent.modelstore.fit import fit
 from edge_agent.serving.admission import Need
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from edge_agent.config import Engine
     from edge_agent.messages import Request
     from edge_agent.modelstore.manifest import Manifest
@@ -89,24 +87,32 @@ def _bytes(text: str) -> int:
 class Sizes:
     """Sizes up requests for the model that is served, as far as it is known."""
 
-    def __init__(self, longest_token_bytes: Callable[[], int | None]) -> None:
-        """`longest_token_bytes` tells what one token stands for at most, once it is known."""
-        self._longest_token_bytes = longest_token_bytes
+    def __init__(self) -> None:
         self._budget: Budget | None = None
         self._context_tokens: int | None = None
         self._most_bytes: int | None = None
+        self._longest_token_bytes: int | None = None
 
     def know(
-        self, budget: Budget | None, context_tokens: int | None, most_bytes: int | None
+        self,
+        budget: Budget | None,
+        *,
+        context_tokens: int | None,
+        most_bytes: int | None,
+        longest_token_bytes: int | None,
     ) -> None:
-        """Learn of the model: what its requests take, and all of them together may."""
+        """Learn of the model: what its requests take, and all of them together may.
+
+        No token of it stands for more than `longest_token_bytes` of text; None: unknown.
+        """
         self._budget = budget
         self._context_tokens = context_tokens
         self._most_bytes = most_bytes
+        self._longest_token_bytes = longest_token_bytes
 
     def need(self, request: Request) -> Need:
         """Return what `request` asks for."""
-        size = size_of(request, longest_token_bytes=self._longest_token_bytes())
+        size = size_of(request, longest_token_bytes=self._longest_token_bytes)
         need = Need(
             prompt_bytes=size.prompt_bytes,
             least_tokens=size.least_tokens,

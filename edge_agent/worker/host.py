@@ -75,7 +75,6 @@ class StepEngine(Protocol[PreparedT]):
     context: int
     slots: int
     threads: int
-    longest_token_bytes: int | None
 
     @property
     def busy(self) -> bool:
@@ -232,7 +231,6 @@ def serve(link_fd: int, load_engine: Callable[[], StepEngine[PreparedT]]) -> int
             slots=engine.slots,
             threads=engine.threads,
             load_s=time.monotonic() - began_s,
-            longest_token_bytes=engine.longest_token_bytes,
         )
         link.sendall(encode(ready))
         Host(engine, intake, link).run()

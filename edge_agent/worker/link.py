@@ -54,8 +54,6 @@ class Ready(Struct, frozen=True, kw_only=True, tag="ready"):
     slots: int
     threads: int
     load_s: float
-    longest_token_bytes: int | None = None
-    """Bytes of text that one token stands for at most; None if that cannot be told."""
 
 
 class Emit(Struct, frozen=True, kw_only=True, tag="emit"):

@@ -191,3 +191,8 @@ def test_text_survives_the_tokenizer(package: Path, text: str) -> None:
     tokenizer = Tokenizer.from_file(str(package / "tokenizer.json"))
 
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
+
+
+def test_the_longest_token_is_told(tmp_path: Path) -> None:
+    # Of those that text consists of; control tokens are longer.
+    assert packaged(tmp_path).longest_token_bytes == len("hello")

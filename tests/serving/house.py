@@ -144,8 +144,7 @@ class Site:
         self.peers = peers or ScriptedPeers()
         self.notes = Notes()
         self.ledger = Ledger()
-        self.longest_token_bytes: int | None = None
-        self.sizes = Sizes(lambda: self.longest_token_bytes)
+        self.sizes = Sizes()
         self.router = Router(
             engine,
             self.peers,

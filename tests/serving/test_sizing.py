@@ -42,8 +42,8 @@ class PlainBudget:
 
 
 def known(longest: int | None = 4) -> Sizes:
-    sizes = Sizes(lambda: longest)
-    sizes.know(PlainBudget(), context_tokens=1000, most_bytes=5000)
+    sizes = Sizes()
+    sizes.know(PlainBudget(), context_tokens=1000, most_bytes=5000, longest_token_bytes=longest)
     return sizes
 
 
@@ -94,7 +94,7 @@ def test_nobody_needs_more_than_the_context() -> None:
 
 
 def test_before_the_model_is_known_nothing_is_claimed() -> None:
-    need = Sizes(lambda: None).need(request())
+    need = Sizes().need(request())
     assert (need.needed_bytes, need.least_tokens, need.fits_tokens) == (None, 0, 0)
     assert need.policy is Policy.LOCAL  # whoever forgets to say keeps it at home
 

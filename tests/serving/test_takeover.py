@@ -263,7 +263,7 @@ async def test_a_request_in_circles_is_refused() -> None:
 async def test_what_never_fits_is_sent_to_nobody() -> None:
     small = replace(CALM, context_tokens=4)
     site = Site(ScriptedBackend(ACCEPTED, DONE), house=small)
-    site.longest_token_bytes = 2
+    site.sizes.know(None, context_tokens=4, most_bytes=None, longest_token_bytes=2)
     events = await site.ask(request(prompt="x" * 100_000))
     assert codes(events) == ["context_length_exceeded"]
     assert "at least 50000 tokens, the limit is 3" in getattr(events[0], "message", "")

@@ -40,7 +40,6 @@ class WordEngine:
     """One slot, one word a step; preparing waits for a gate."""
 
     name, context, slots, threads = "word", 100, 1, 1
-    longest_token_bytes: int | None = None
 
     def __init__(self) -> None:
         self.gate = threading.Event()

@@ -70,7 +70,6 @@ class TextEngine:
         self.context = 1000
         self.slots = slots
         self.threads = 1
-        self.longest_token_bytes: int | None = None
         self.kept_bytes = 0
         self.running_tokens = 0
         """A kilobyte for each request that ended, as far as it may be kept."""
