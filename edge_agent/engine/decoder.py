@@ -22,7 +22,7 @@ from edge_agent.engine.kv_cache import KvArena, KvDtype, capacity_for
 from edge_agent.engine.kv_scales import read_kv_scales
 from edge_agent.engine.laps import Laps, Stage
 from edge_agent.engine.rope import rope_tables
-from edge_agent.engine.weight_pages import read_ahead
+from edge_agent.engine.weight_pages import read_again_ahead, read_ahead
 from edge_agent.errors import ModelError
 from edge_agent.modelstore.prepared import WEIGHTS, find_graph, give_up
 
@@ -195,11 +195,14 @@ def _load(
     if graph.lock is None:
         return graph, _session(graph.path, threads)
     try:
-        read_ahead(package / WEIGHTS, start=manifest.files[WEIGHTS].bytes)
-        return graph, _session(graph.path, threads)
+        weights, tail = package / WEIGHTS, manifest.files[WEIGHTS].bytes
+        read_ahead(weights, start=tail)
+        session = _session(graph.path, threads)
+        read_again_ahead(weights, start=tail)
     except (ModelError, OSError) as exc:
         graph = give_up(package, name, graph, str(exc))
-        return graph, _session(graph.path, threads)
+        session = _session(graph.path, threads)
+    return graph, session
 
 
 def _session(graph: Path, threads: int) -> ort.InferenceSession:

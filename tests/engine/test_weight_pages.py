@@ -5,16 +5,13 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edge_agent.engine.weight_pages import read_ahead
+from edge_agent.engine.weight_pages import read_again_ahead, read_ahead
 from edge_agent.modelstore.prepared import HUGE_PAGE_BYTES
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SIZE = 4 * HUGE_PAGE_BYTES + 12_345
 
@@ -51,3 +48,21 @@ def test_all_from_the_start_on_is_read(weights: Path, start: int) -> None:
 
 def test_behind_the_end_there_is_nothing_to_read(weights: Path) -> None:
     assert read_ahead(weights, start=HUGE_PAGE_BYTES * 5) == 0
+
+
+def test_only_mappings_from_the_start_on_are_read_again_ahead(weights: Path) -> None:
+    assert read_again_ahead(weights, start=0) == 0
+    with weights.open("rb") as file:
+        places = {0: HUGE_PAGE_BYTES, HUGE_PAGE_BYTES: 4096, 2 * HUGE_PAGE_BYTES: 8192}
+        maps = [
+            mmap.mmap(file.fileno(), length, flags=mmap.MAP_PRIVATE, offset=offset)
+            for offset, length in places.items()
+        ]
+        advised = read_again_ahead(weights, start=HUGE_PAGE_BYTES)
+        told = Path("/proc/self/smaps").read_text().split(str(weights.resolve()))
+        for one in maps:
+            one.close()
+
+    assert advised == 4096 + 8192
+    flags = [part.split("VmFlags:")[1].split("\n")[0].split() for part in told[1:]]
+    assert sorted("hg" in one for one in flags) == [False, True, True]
