@@ -10,37 +10,45 @@ import random
 from dataclasses import dataclass
 from enum import StrEnum
 
-from edge_agent.messages import Message, Role
+from edge_agent.messages import Message, Role, Sampling
 
 
 class Workload(StrEnum):
     """A kind of prompt that gateways get."""
 
     EXTRACTION = "extraction"
-    """Lines of a log, of which some are to be copied."""
+    """A report, of which a section is to be quoted."""
     JSON_ECHO = "json_echo"
     """A JSON document that is to come back with one value changed."""
     FREE = "free"
-    """Questions without a text to copy from."""
+    """Questions without a text to copy from, answered at a temperature at which nothing loops."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One request: greedy, at most `max_tokens` tokens, ended earlier by the model alone."""
+    """One request; only the model ends its answer before `max_tokens` tokens."""
 
     messages: tuple[Message, ...]
     max_tokens: int
+    sampling: Sampling
 
 
 PLACES = ("boiler room", "cold store", "loading dock", "pump house", "roof", "server room")
 DEVICES = ("pump", "valve", "freezer", "compressor", "meter", "fan")
-EVENTS = (
-    "INFO connected to broker",
-    "WARNING retained message too large, dropped",
-    "ERROR no answer on the field bus, giving up after 3 attempts",
-    "INFO firmware 4.2.1 is current",
-    "ERROR pressure sensor reports a value out of range",
-    "WARNING clock is 14 s late",
+FINDINGS = (
+    "The filter of the second {device} is clogged with dust and fibres, so it runs hot and switches"
+    " off after twenty minutes.",
+    "The belt of the main drive shows cracks along its whole inner side.",
+    "The door gasket is worn at the lower hinge and lets warm air in.",
+    "Two of the six clamps on the supply line are loose and have left marks on the wall.",
+    "The display of the {device} stays dark after a restart, although its fuse is sound.",
+    "Water stands in the tray below the {device} and has reached the cable duct.",
+)
+WORK = (
+    "The filter was cleaned and dried, and the belt was tightened by two turns.",
+    "The gasket was greased until a new one arrives.",
+    "All clamps were fastened and marked with red paint.",
+    "The tray was emptied and its drain was flushed with warm water.",
 )
 QUESTIONS = (
     "Write a short story about a lighthouse keeper who finds a letter.",
@@ -59,8 +67,13 @@ def tasks(workload: Workload, *, count: int = 6, max_tokens: int = 160) -> tuple
         Workload.JSON_ECHO: _json_echo,
         Workload.FREE: _question,
     }[workload]
+    temperature = 0.8 if workload is Workload.FREE else 0.0
     return tuple(
-        Task(messages=(Message(role=Role.USER, content=make(number)),), max_tokens=max_tokens)
+        Task(
+            messages=(Message(role=Role.USER, content=make(number)),),
+            max_tokens=max_tokens,
+            sampling=Sampling(temperature=temperature, seed=number),
+        )
         for number in range(count)
     )
 
@@ -71,13 +84,13 @@ def _question(number: int) -> str:
 
 def _extraction(number: int) -> str:
     rng = random.Random(number)  # noqa: S311  # the same in every run
-    lines = []
-    for minute in range(12):
-        device, place, event = rng.choice(DEVICES), rng.choice(PLACES), rng.choice(EVENTS)
-        name = f"{device}-{rng.randrange(100, 1000)}"
-        lines.append(f"2026-03-{number + 1:02} 08:{minute * 4:02} {name} ({place}): {event}")
-    log = "\n".join(lines)
-    return f"Copy every line of this log that has the word ERROR, exactly as it is.\n\n{log}"
+    findings = " ".join(rng.sample(FINDINGS, 4)).format(device=rng.choice(DEVICES))
+    work = " ".join(rng.sample(WORK, 2))
+    return (
+        f"## Order\nInspection in the {rng.choice(PLACES)} after an alarm at night.\n\n"
+        f"## Findings\n{findings}\n\n## Work done\n{work}\n\n"
+        'What does the report say under "Findings"? Quote it word by word.'
+    )
 
 
 def _json_echo(number: int) -> str:
@@ -93,6 +106,6 @@ def _json_echo(number: int) -> str:
     ]
     document = json.dumps({"site": f"gateway-{number + 1}", "devices": devices}, indent=2)
     return (
-        'Return this JSON document with "enabled" of the first device set to false, and change'
-        f" nothing else. Answer with JSON only.\n\n{document}"
+        f"Here is a configuration file:\n\n```json\n{document}\n```\n\n"
+        f'Write the complete file again, but with the site called "plant-{number + 1}".'
     )
