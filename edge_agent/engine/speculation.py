@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _LEAST_GAIN = 1.03
 # What a step with drafts costs is learned by taking one, also where it does not seem to pay: such
 # trials may cost this share of the time.
-_TRIAL_SHARE = 0.01
+_TRIAL_SHARE = 0.005
 # Enough for the dearest trial there is; more would let trials come in bunches.
 _MOST_SAVED_STEPS = 8.0
 # A draft with less chance than that teaches at the price of a whole step.
@@ -87,20 +87,20 @@ class Speculation:
         return share_out(offers, best)
 
     def _trial(self, gains: Sequence[float], *, answers: int, num_tokens: int) -> int:
-        """Return the least useless number of drafts if there is time for a trial, else 0."""
+        """Return the most promising number of drafts if there is time for a trial, else 0."""
         seconds = self._costs.seconds
         if gains[1] < _LEAST_TRIAL_CHANCE or num_tokens > answers:
             return 0  # beside a prompt nothing would be learned of the steps that matter
+        number = max(
+            range(1, len(gains)), key=lambda n: (answers + gains[n]) / seconds(answers + n)
+        )
         # The time lost: more seconds than the tokens that came true would have taken.
         token_s = seconds(answers) / answers
-        losses = {
-            n: max(seconds(answers + n) - (answers + gains[n]) * token_s, _TRIAL_SHARE * token_s)
-            for n in range(1, len(gains))
-        }
-        number = min(losses, key=lambda n: losses[n] / n)
-        if losses[number] > self._saved_s:
+        lost_s = seconds(answers + number) - (answers + gains[number]) * token_s
+        lost_s = max(lost_s, _TRIAL_SHARE * token_s)
+        if lost_s > self._saved_s:
             return 0
-        self._saved_s -= losses[number]
+        self._saved_s -= lost_s
         return number
 
 

@@ -36,8 +36,7 @@ class Task:
 PLACES = ("boiler room", "cold store", "loading dock", "pump house", "roof", "server room")
 DEVICES = ("pump", "valve", "freezer", "compressor", "meter", "fan")
 FINDINGS = (
-    "The filter of the second {device} is clogged with dust and fibres, so it runs hot and switches"
-    " off after twenty minutes.",
+    "The filter of the {device} is clogged, so it runs hot and switches off after twenty minutes.",
     "The belt of the main drive shows cracks along its whole inner side.",
     "The door gasket is worn at the lower hinge and lets warm air in.",
     "Two of the six clamps on the supply line are loose and have left marks on the wall.",

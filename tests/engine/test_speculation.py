@@ -78,7 +78,7 @@ def test_beside_a_prompt_a_draft_has_to_be_worth_what_it_takes() -> None:
     assert widened(taught(CHEAP), SURE, prompt_tokens=120)[0] > 0
 
 
-def test_drafts_that_do_not_pay_are_tried_for_a_hundredth_of_the_time() -> None:
+def test_drafts_that_do_not_pay_are_tried_for_a_small_part_of_the_time() -> None:
     speculation = taught(DEAR)
     tried = extra_s = plain_s = 0.0
     for _ in range(4000):
@@ -90,7 +90,7 @@ def test_drafts_that_do_not_pay_are_tried_for_a_hundredth_of_the_time() -> None:
         speculation.note_step(tokens=1 + drafts, has_prompt=False, seconds=seconds)
 
     assert tried
-    assert extra_s <= 0.02 * plain_s
+    assert extra_s <= 0.01 * plain_s
 
 
 def test_a_machine_that_became_cheap_is_found_out() -> None:
