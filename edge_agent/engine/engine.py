@@ -244,7 +244,9 @@ class Engine:
     def _learn_pace(self, work: tuple[Work, ...], *, took_s: float) -> None:
         chunk = [item.num_tokens for item in work if self._slots.running[item.slot].unread]
         answers, tokens = len(work) - len(chunk), sum(item.num_tokens for item in work)
-        self._pace = self._pace.after(answers=answers, prompt_tokens=sum(chunk), took_s=took_s)
+        self._pace = self._pace.after(
+            answers=answers, prompt_tokens=sum(chunk), took_s=took_s, kept_pace=self._kept_pace
+        )
         self._speculation.note_step(tokens=tokens, has_prompt=bool(chunk), seconds=took_s)
 
     def _row(self, item: Work) -> Row:

@@ -1,9 +1,14 @@
 """Learns how long steps take, and sizes the chunk that is read beside running answers by it.
 
+Answers may be slowed down to a part of their pace on average, not in each step: a chunk takes some
+steps' time at once, and steps without one follow until that is paid back. A few tokens in each step
+would keep an even pace, but kernels that are made for one row can take twice as long for two, and
+hardly longer for twenty.
+
 A step takes about as long as its number of answers takes without a chunk, and a fixed time more for
 each token of a prompt. Both are learned from the engine's own clock, so a slower machine, a longer
 context or a neighbour are learned too. What decoding takes alone is measured and not inferred:
-while prompts are read beside answers, every so often a step goes without a chunk.
+while prompts are read beside answers, every so often a step goes without a chunk anyway.
 """
 
 from __future__ import annotations
@@ -18,6 +23,9 @@ if TYPE_CHECKING:
 _WEIGHT = 0.2
 # One step may wait for a disk or a neighbour; it does not change what is expected by more.
 _OUTLIER = 2.0
+# A chunk delays running answers by so many times what they may lose in a step: on the slowest board
+# a second, and enough tokens that those which follow the first cost little.
+_STEPS_AT_ONCE = 4
 # A step in so many is given to measure decoding alone: a thirtieth of the reading.
 _MEASURED_EVERY = 32
 # Before any prompt was timed alone: enough to time one, and short.
@@ -36,6 +44,8 @@ class Pace:
     """What a token of a prompt adds to a step."""
     unmeasured: int = 0
     """Steps with answers since the last one that only decoded."""
+    owed_s: float = 0.0
+    """What chunks took from running answers, and steps without one have not paid back yet."""
 
     def decode_s(self, answers: int) -> float | None:
         """Return what a step takes that only decodes; None if that cannot be told.
@@ -45,8 +55,21 @@ class Pace:
         known = [number for number in self.decode_step_s if number <= answers]
         return self.decode_step_s[max(known)] if known else None
 
-    def after(self, *, answers: int, prompt_tokens: int, took_s: float) -> Pace:
-        """Return what is known after a step of so many decoding rows and tokens of prompts."""
+    def after(self, *, answers: int, prompt_tokens: int, took_s: float, kept_pace: float) -> Pace:
+        """Return what is known after a step of so many decoding rows and tokens of prompts.
+
+        `kept_pace` is the part of their pace that answers keep, on average.
+        """
+        learned = self._learned(answers=answers, prompt_tokens=prompt_tokens, took_s=took_s)
+        alone_s = learned.decode_s(answers)
+        if alone_s is None or not kept_pace:
+            return replace(learned, owed_s=0.0)
+        lost_s = took_s - alone_s if prompt_tokens else 0.0
+        return replace(
+            learned, owed_s=max(0.0, self.owed_s + lost_s - _spare_s(alone_s, kept_pace))
+        )
+
+    def _learned(self, *, answers: int, prompt_tokens: int, took_s: float) -> Pace:
         if not prompt_tokens:
             before = self.decode_step_s.get(answers)
             learned = {**self.decode_step_s, answers: _moved(before, took_s)}
@@ -65,18 +88,23 @@ class Pace:
 def room_for_prompts(pace: Pace, *, answers: int, chunk_tokens: int, kept_pace: float) -> int:
     """Return how many tokens of prompts, up to `chunk_tokens`, a step may compute.
 
-    Beside `answers` they may take so long that those keep `kept_pace` of their pace, and one token
-    is always read: prompts go on. 0 only where decoding has to be measured first.
+    Beside `answers` they may take so long that those keep `kept_pace` of their pace, one token at
+    least. 0 while the last chunk is paid back, and where decoding has to be measured first.
     """
     if not answers or not kept_pace:
         return chunk_tokens
     alone_s = pace.decode_s(answers)
-    if alone_s is None or pace.unmeasured >= _MEASURED_EVERY:
+    if alone_s is None or pace.unmeasured >= _MEASURED_EVERY or pace.owed_s > 0:
         return 0
     if pace.prompt_token_s is None:
         return min(chunk_tokens, _FIRST_CHUNK)
-    spare_s = alone_s * (1 / kept_pace - 1)
-    return max(1, min(chunk_tokens, int(spare_s / pace.prompt_token_s)))
+    most_s = _STEPS_AT_ONCE * _spare_s(alone_s, kept_pace)
+    return max(1, min(chunk_tokens, int(most_s / pace.prompt_token_s)))
+
+
+def _spare_s(alone_s: float, kept_pace: float) -> float:
+    """Return what prompts may take of a step that takes `alone_s` without them."""
+    return alone_s * (1 / kept_pace - 1)
 
 
 def _moved(before: float | None, seen: float) -> float:

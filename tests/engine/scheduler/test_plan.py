@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from edge_agent.engine.scheduler.pace import Pace
 from edge_agent.engine.scheduler.plan import SlotState, Work, plan
 
-# Beside decoding rows a chunk of 8 keeps the pace.
-PACE = Pace(decode_step_s={1: 0.8}, prompt_token_s=0.1)
+# Beside decoding rows a chunk of 8 tokens keeps the pace.
+PACE = Pace(decode_step_s={1: 0.2}, prompt_token_s=0.1)
 
 
 def state(
