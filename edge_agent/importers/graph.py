@@ -2,7 +2,9 @@
 
 All real tokens of a step are concatenated to [T]. The matrix products see no padding; `pad_idx`
 and `unpad_idx` lay tokens out as [B, S] around attention only, whose `query_seqlens` carries rows
-of different lengths. Knows array names and places, never the numbers in them.
+of different lengths. What the last layer does after attention it does for tokens of `logit_idx`
+alone, which in a prompt are one or none: with 32 layers that saves prefill 2.6 % of its products.
+Knows array names and places, never the numbers in them.
 """
 
 from __future__ import annotations
@@ -172,25 +174,29 @@ class _Builder:
         """Add attention and feed-forward of one layer."""
         name = f"layers.{number}"
         shape, product = self._plan.shape, self._products.product
+        is_last = number == shape.layers - 1
         attended = self._attention(number, product(f"{name}.qkv", self._x, columns=shape.hidden))
-        o = product(f"{name}.o", attended, columns=shape.heads * shape.head_dim)
+        packed = self._rows(attended, "unpad_idx", f"{name}.attention.packed")
+        if is_last:
+            # From here on rows are wanted for their logits alone, and a prompt wants one or none.
+            packed = self._rows(packed, "logit_idx", f"{name}.attention.picked")
+            self._sum = self._rows(self._sum, "logit_idx", f"{name}.picked")
+        o = product(f"{name}.o", packed, columns=shape.heads * shape.head_dim)
         self._add_and_norm(f"{name}.ffn_norm", o)
         both = product(f"{name}.gate_up", self._x, columns=shape.hidden)
         down = product(f"{name}.down", self._gated(name, both), columns=shape.intermediate)
-        is_last = number == shape.layers - 1
         following = "norm" if is_last else f"layers.{number + 1}.attn_norm"
         self._add_and_norm(following, down)
 
     def finish(self) -> None:
-        """Pick the tokens whose logits are wanted and multiply them with the head."""
-        picked = self._out.node("Gather", [self._x, "logit_idx"], "picked", axis=0)
+        """Multiply the tokens whose logits are wanted with the head."""
         is_own = any(f"head.{kind}" in self._out.regions for kind in ("values", "floats"))
         weight, columns = "head" if is_own else "embedding", self._plan.shape.hidden
-        self._products.product(weight, picked, columns=columns, output="logits")
+        self._products.product(weight, self._x, columns=columns, output="logits")
 
     def _attention(self, number: int, qkv: str) -> str:
         name, shape = f"layers.{number}.attention", self._plan.shape
-        padded = self._out.node("Gather", [qkv, "pad_idx"], f"{name}.padded", axis=0)
+        padded = self._rows(qkv, "pad_idx", f"{name}.padded")
         past = [f"past.{number}.{side}" for side in "kv"]
         arrays = [self._cast(padded, _COMPUTED[self._plan.kv_dtype]), "", "", *past, "seqlens_k"]
         arrays += ["total_len", "cos", "sin", "position_ids"]
@@ -215,7 +221,10 @@ class _Builder:
         if self._chunk is not None:
             parts = [flat, self._chunk.attend(number, qkv)]
             flat = self._out.node("Concat", parts, f"{name}.all", axis=0)
-        return self._out.node("Gather", [flat, "unpad_idx"], f"{name}.packed", axis=0)
+        return flat
+
+    def _rows(self, array: str, index: str, output: str) -> str:
+        return self._out.node("Gather", [array, index], output, axis=0)
 
     def _kv_scales(self, number: int) -> list[str]:
         is_int8 = self._plan.kv_dtype is KvDtype.INT8

@@ -17,15 +17,17 @@ def test_every_run_gets_the_same_prompts_and_each_is_another(workload: Workload)
     assert {each.max_tokens for each in found} == {9}
 
 
-def test_what_is_to_be_copied_is_in_the_prompt() -> None:
-    for each in tasks(Workload.EXTRACTION):
-        content = each.messages[0].content
-        assert isinstance(content, str)
-        assert "ERROR" in content.partition("\n\n")[2]
+def content_of(workload: Workload) -> list[str]:
+    return [task.messages[0].content for task in tasks(workload)]
+
+
+def test_what_is_to_be_quoted_is_in_the_prompt() -> None:
+    for content in content_of(Workload.EXTRACTION):
+        section = content.partition("## Findings\n")[2].partition("\n\n## Work done")[0]
+        assert len(section.split(". ")) == 4
 
 
 def test_what_is_to_be_echoed_is_json() -> None:
-    for each in tasks(Workload.JSON_ECHO):
-        content = each.messages[0].content
-        assert isinstance(content, str)
-        assert json.loads(content.partition("\n\n")[2])["devices"][0]["enabled"] is True
+    for content in content_of(Workload.JSON_ECHO):
+        document = content.partition("```json\n")[2].partition("\n```")[0]
+        assert json.loads(document)["devices"][0]["enabled"] is True

@@ -146,8 +146,9 @@ def test_few_heads_of_an_int8_cache_are_floats_at_once(
 
 
 def test_floats_beside_an_int8_cache_are_not_less_than_was_measured() -> None:
-    # 128 tokens after 32,640 took 279 MB on this shape, about 46 of them rows of the step.
-    assert 233e6 <= attention_bytes(PHI, "int8", chunk_tokens=128, context_tokens=32768) <= 260e6
+    # 128 tokens after 32,640 took 279 MB on this shape, about 46 of them rows of the step. Prompts
+    # of growing length leave some 12 more unused.
+    assert 245e6 <= attention_bytes(PHI, "int8", chunk_tokens=128, context_tokens=32768) <= 270e6
 
 
 @pytest.mark.parametrize(
