@@ -38,7 +38,8 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--importance",
         metavar="TEXT_FILE",
         type=_text,
-        help="text to round weights for (default: our own, of many kinds); none: for no text",
+        help="text to round weights and scale an int8 KV cache for (default: our own, of many "
+        "kinds); none: for no text, and no such scales",
     )
     importing.add_argument("--licence", help="of the weights")
     add_json_option(importing)

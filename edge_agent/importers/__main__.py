@@ -14,9 +14,8 @@ import msgspec
 
 from edge_agent.errors import EdgeError
 from edge_agent.importers import package
-from edge_agent.importers.calibration_child import add_scales
+from edge_agent.importers.calibration import TEXT
 from edge_agent.importers.doors import open_model
-from edge_agent.importers.importance import TEXT
 from edge_agent.modelstore.card import Card, Precision, read_card
 
 
@@ -28,7 +27,7 @@ def main(argv: list[str]) -> int:
         with open_model(args.source) as model:
             asked, text = _precision(args, card), _text(args.importance)
             label = _label(args, card)
-            package.write(model, label, asked, args.package, text=text, add_scales=_add_scales)
+            package.write(model, label, asked, args.package, text=text)
     except (EdgeError, OSError) as exc:
         sys.stderr.write(f"{exc}\n")
         return 1
@@ -48,7 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--importance",
         metavar="TEXT_FILE",
-        help="what weights are rounded for (a text of many kinds); none: for nothing in particular",
+        help="what weights are rounded and scales of an int8 KV cache measured for (a text of many "
+        "kinds); none: for nothing in particular, and no scales",
     )
     parser.add_argument("--licence", help="of the weights")
     parser.add_argument("--origin", help="where the weights are from")
@@ -75,11 +75,6 @@ def _precision(args: argparse.Namespace, card: Card | None) -> Precision:
     said = msgspec.structs.asdict(card.precision) if card else {}
     asked = {name: getattr(args, name) for name in Precision.__struct_fields__}
     return Precision(**said | {name: value for name, value in asked.items() if value is not None})
-
-
-def _add_scales(built: Path) -> None:
-    if problem := add_scales(built):
-        sys.stderr.write(f"no scales for an int8 KV cache were made: {problem}\n")
 
 
 def _text(importance: str | None) -> Path | None:

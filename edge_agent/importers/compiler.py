@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge_agent.importers import quantize
-from edge_agent.importers.precision import storage
+from edge_agent.importers.precision import TOKEN_PRODUCTS, storage
 from edge_agent.importers.source import check, norm_names, product_shapes
 from edge_agent.importers.weights import WeightsFile
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_agent.importers.arrays import F32
-    from edge_agent.importers.importance import Importance
     from edge_agent.importers.precision import Storage
     from edge_agent.importers.quantize import Packed
     from edge_agent.importers.source import Blocks, Model, Part, Product
+    from edge_agent.importers.text_pass import TextPass
     from edge_agent.importers.weights import Region
     from edge_agent.modelstore.card import Precision
 
@@ -30,11 +30,12 @@ SLAB_WEIGHTS = 1 << 22
 
 
 def write_weights(
-    model: Model, asked: Precision, path: Path, importance: Importance | None = None
+    model: Model, asked: Precision, path: Path, text: TextPass | None = None
 ) -> dict[str, Region]:
     """Write the weights of `model` to the new file `path`, and return where each array lies.
 
-    What is rounded is rounded with more care where `importance` says so.
+    A `text` passes through all layers meanwhile; what is rounded is rounded with more care where
+    that finds it important.
 
     Raises:
         ModelError: a weight is missing, is of a kind this version does not read, holds infinity or
@@ -54,13 +55,15 @@ def write_weights(
         for product in products:
             _reserve(out, product, kinds[product.name].blocks)
         for product in _turns(products):
-            columns = importance.begin(product) if importance else None
+            columns = text.begin(product) if text else None
+            # Beyond the head, logits are of no use.
+            onward = None if product.name in TOKEN_PRODUCTS else text
             for slab in _slabs(product):
-                if importance:
-                    importance.meet(product, slab.floats, slab.row)
+                if onward:
+                    onward.meet(slab.floats, slab.row)
                 _write(out, product.name, slab, kinds[product.name], columns)
-            if importance:
-                importance.end(product)
+            if onward:
+                onward.end(product)
         out.flush()
         return out.regions
 

@@ -14,17 +14,13 @@ from typing import TYPE_CHECKING
 import msgspec
 import tokenizers
 
+from edge_agent.engine.kv_scales import write_kv_scales
 from edge_agent.errors import ModelError
 from edge_agent.importers import compiler, graph, weights
-from edge_agent.importers.importance import TEXT, read_importance
-from edge_agent.importers.precision import (
-    FLOAT_BITS,
-    TOKEN_PRODUCTS,
-    activations,
-    is_rounded,
-    storage,
-)
+from edge_agent.importers.calibration import ROOM_OVER_SHORT_TEXT, TEXT, scales_of
+from edge_agent.importers.precision import FLOAT_BITS, TOKEN_PRODUCTS, activations, storage
 from edge_agent.importers.source import check
+from edge_agent.importers.text_pass import text_pass
 from edge_agent.messages import Sampling
 from edge_agent.modelstore import manifest
 from edge_agent.modelstore.scales import SCALES
@@ -32,9 +28,10 @@ from edge_agent.modelstore.store import sha256, sync_directory
 from edge_agent.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from edge_agent.importers.arrays import F32
     from edge_agent.importers.source import Blocks, Model
     from edge_agent.modelstore.card import Precision
 
@@ -64,26 +61,33 @@ def write(
     package: Path,
     *,
     text: Path | None = TEXT,
-    add_scales: Callable[[Path], object] | None = None,
+    kv_sizes: F32 | None = None,
 ) -> None:
     """Write the package of `model` into the new directory `package`.
 
-    If weights are rounded, a `text` is carried through the model, and what matters more for it is
-    rounded with more care; None: all weights matter alike. `add_scales` may add the scales of an
-    int8 KV cache to the package, which it can load.
+    A `text` is carried through the model: what matters more for it is rounded with more care, and
+    the scales of an int8 KV cache are made of the sizes that its keys and values have. Without one
+    all weights matter alike, and scales are there only if `kv_sizes` tells those sizes, float32
+    [layers, 2, kv_heads, head_dim].
 
     Raises:
-        ModelError: a weight or a stop token is not what this version reads.
+        ModelError: a weight or a stop token is not what this version reads, or the text is of no
+            use.
         OSError: disk full or the like.
     """
     stop_token_ids = _stop_token_ids(model, label.stop_tokens)
     check(model)
     quantization = _quantization(model, asked)
-    importance = read_importance(model, text) if text and is_rounded(model, asked) else None
+    passing = text_pass(model, text) if text else None
     package.mkdir()
     _write(package / TOKENIZER, model.tokenizer)
     _write(package / CHAT_TEMPLATE, model.chat_template.encode())
-    regions = compiler.write_weights(model, asked, package / weights.FILE_NAME, importance)
+    regions = compiler.write_weights(model, asked, package / weights.FILE_NAME, passing)
+    if passing:
+        kv_sizes = passing.kv_sizes
+    if kv_sizes is not None:
+        scales = scales_of(kv_sizes, room=ROOM_OVER_SHORT_TEXT)
+        write_kv_scales(package / SCALES, model.shape, scales)
     graphs = _write_graphs(package, model, quantization, regions)
     facts = manifest.Manifest(
         format=manifest.FORMAT,
@@ -102,12 +106,7 @@ def write(
         created=int(time.time()),
         files={path.name: _fingerprint(path) for path in sorted(package.iterdir())},
     )
-    _write_manifest(package, facts)
-    if add_scales is not None:
-        add_scales(package)
-        if (package / SCALES).exists():
-            files = {**facts.files, SCALES: _fingerprint(package / SCALES)}
-            _write_manifest(package, msgspec.structs.replace(facts, files=files))
+    manifest.write_manifest(package, facts)
     sync_directory(package)
 
 
@@ -188,10 +187,6 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _write_manifest(package: Path, facts: manifest.Manifest) -> None:
-    _write(package / manifest.FILE_NAME, msgspec.json.format(msgspec.json.encode(facts)))
 
 
 def _fingerprint(path: Path) -> manifest.File:

@@ -59,16 +59,6 @@ def storage(product: Product, asked: Precision) -> Storage:
     return Storage(blocks=Blocks(bits=bits, block=_largest_block(product, widest)))
 
 
-def is_rounded(model: Model, asked: Precision) -> bool:
-    """Tell whether any weight of `model` is rounded.
-
-    Raises:
-        ModelError: as `storage`.
-    """
-    kinds = [storage(product, asked) for product in model.products]
-    return any(kind.blocks is not None and not kind.is_carried for kind in kinds)
-
-
 def activations(model: Model, asked: Precision) -> Literal["exact", "int8"]:
     """Return how activations are multiplied: as asked, else exactly in models that are small."""
     is_small = model.num_weights < LARGE_MODEL_WEIGHTS

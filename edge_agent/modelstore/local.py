@@ -36,7 +36,8 @@ class Asked:
     precision: Precision = field(default_factory=Precision)
     licence: str | None = None
     importance: Path | Literal["none"] | None = None
-    """The text that weights are rounded for, none for nothing in particular; None: our own."""
+    """The text for which weights are rounded and an int8 KV cache is scaled, or none; None: our
+    own."""
 
     def options(self) -> list[str]:
         """Return what the import's command line takes."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import os
+import shutil
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -13,10 +17,15 @@ from edge_agent.engine.decoder import Decoder
 from edge_agent.engine.kv_cache import KvDtype
 from edge_agent.engine.kv_scales import read_kv_scales
 from edge_agent.errors import ModelError
-from edge_agent.importers.calibrate import calibrate, scales_of
-from edge_agent.modelstore.manifest import read_manifest
+from edge_agent.importers import calibration
+from edge_agent.importers.calibrate import calibrate
+from edge_agent.importers.calibration import ROOM_OVER_LONG_TEXT, ROOM_OVER_SHORT_TEXT
+from edge_agent.importers.text_pass import TEXT_TOKENS
+from edge_agent.modelstore.manifest import read_manifest, write_manifest
+from edge_agent.modelstore.progress import Progress
+from edge_agent.modelstore.store import check_files
 from edge_agent.text.tokenizer import Tokenizer
-from tests.real.parity.checkpoints import PHI3
+from tests.real.parity.checkpoints import ORIGINAL_CONTEXT, PHI3
 from tests.real.parity.packages import write_package
 
 if TYPE_CHECKING:
@@ -73,11 +82,44 @@ def test_no_more_is_read_than_the_context_holds(package: Path) -> None:
     assert calibrate(package, threads=1, text=TEXT * 100) == 512
 
 
-def test_a_channel_that_is_always_zero_has_a_scale_too() -> None:
-    scales = scales_of(np.array([0.0, 127.0], np.float32))
+def both_scales(package: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the scales of the import and those of `calibrate`, without their room."""
+    shape = read_manifest(package).shape
+    of_import = read_kv_scales(package, shape) / np.float32(ROOM_OVER_SHORT_TEXT)
+    calibrate(package, threads=2)
+    return of_import, read_kv_scales(package, shape) / np.float32(ROOM_OVER_LONG_TEXT)
 
-    assert scales[0] > 0
-    assert 1 < scales[1] < 2
+
+def reads_no_more_than(package: Path, tokens: int) -> None:
+    facts = msgspec.structs.replace(read_manifest(package), context=tokens)
+    (package / "manifest.json").unlink()
+    write_manifest(package, facts)
+
+
+def test_the_import_finds_what_the_engine_does(tmp_path: Path) -> None:
+    package, _ = write_package(PHI3, tmp_path, text=calibration.TEXT)
+    reads_no_more_than(package, ORIGINAL_CONTEXT)
+
+    imported, calibrated = both_scales(package)
+
+    np.testing.assert_allclose(imported, calibrated, rtol=1e-3)
+    check_files(package, Progress(io.StringIO()))  # those of the import, unharmed
+
+
+@pytest.mark.real
+def test_the_import_of_real_weights_finds_what_the_engine_does(
+    model_home: Path, tmp_path: Path
+) -> None:
+    package = tmp_path / "package"
+    original = model_home / "models" / "smollm2-135m-instruct"
+    shutil.copytree(original, package, copy_function=os.symlink)
+    reads_no_more_than(package, TEXT_TOKENS)
+
+    imported, calibrated = both_scales(package)
+
+    ratio = imported / calibrated
+    assert np.percentile(np.abs(ratio - 1), 99) < 0.02
+    assert np.abs(ratio - 1).max() < 0.1
 
 
 def test_the_verb_makes_what_its_error_asks_for(

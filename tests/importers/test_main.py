@@ -13,6 +13,7 @@ from edge_agent.importers.__main__ import main
 from edge_agent.messages import Sampling
 from edge_agent.modelstore.card import Card, Precision
 from edge_agent.modelstore.manifest import Manifest, read_manifest
+from edge_agent.modelstore.scales import SCALES
 from tests.importers.tiny_card import tiny_card
 from tests.importers.tiny_gguf import TinyModel, vocabulary
 
@@ -73,8 +74,11 @@ def test_weights_are_rounded_for_a_text(tmp_path: Path) -> None:
     assert len(set(made.values())) == 3
 
 
-def test_a_text_is_not_looked_at_where_nothing_is_rounded(tmp_path: Path) -> None:
-    imported(tmp_path, "--bits", "32", "--importance", str(tmp_path / "none"))
+def test_scales_of_a_small_cache_come_with_a_text(tmp_path: Path) -> None:
+    for name, words in {"floats": [], "none": ["--importance", "none"]}.items():
+        (tmp_path / name).mkdir()
+        files = imported(tmp_path / name, "--bits", "32", *words).files
+        assert (SCALES in files) == (name != "none")
 
 
 def test_a_package_that_is_there_is_not_touched(

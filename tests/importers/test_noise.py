@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from edge_agent.engine.kv_scales import read_kv_scales
 from edge_agent.errors import ModelError
+from edge_agent.importers.calibrate import calibrate
 from edge_agent.importers.noise import NoisePart, main, noise_model, tokenizer, write_package
 from edge_agent.importers.source import Blocks
 from edge_agent.modelstore.card import Card
@@ -87,6 +89,15 @@ def test_a_package_is_as_the_card_and_the_options_say(tmp_path: Path) -> None:
     manifest = read_manifest(tmp_path / "package")
     assert (manifest.name, manifest.shape) == ("tiny-noise", SHAPE)
     assert (manifest.quantization.bits, manifest.quantization.head_bits) == (4, 8)
+
+
+def test_its_scales_hold_for_what_it_computes(tmp_path: Path) -> None:
+    write_package(CARD, INT4, INT8, tmp_path / "package", name="tiny-noise")
+    known = read_kv_scales(tmp_path / "package", SHAPE)
+
+    assert calibrate(tmp_path / "package", threads=1, text="Grüße, 世界! " * 50) > 100
+
+    assert (known >= read_kv_scales(tmp_path / "package", SHAPE)).all()
 
 
 def test_a_card_without_dimensions_is_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,17 +11,20 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+from edge_agent.engine.kv_scales import read_kv_scales
 from edge_agent.errors import ModelError
 from edge_agent.importers import package as importer
+from edge_agent.importers.calibration import TEXT
 from edge_agent.importers.gguf_door import open_gguf
 from edge_agent.messages import Sampling
 from edge_agent.modelstore.card import Precision
 from edge_agent.modelstore.manifest import Manifest, Quantization, read_manifest
-from edge_agent.modelstore.store import ModelStore
+from edge_agent.modelstore.progress import Progress
+from edge_agent.modelstore.scales import SCALES
+from edge_agent.modelstore.store import ModelStore, check_files
 from tests.importers.tiny_gguf import CONTEXT, TEMPLATE, TinyModel, vocabulary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 NAME = "smollm2-135m-instruct"
@@ -32,14 +36,14 @@ def packaged(
     asked: Precision | None = None,
     *,
     model: TinyModel | None = None,
-    add_scales: Callable[[Path], object] | None = None,
+    text: Path | None = TEXT,
     **changes: Any,
 ) -> Manifest:
     (model or TinyModel()).write(directory / "tiny.gguf")
     with open_gguf(directory / "tiny.gguf") as opened:
         label = replace(LABEL, **changes)
         path = directory / "package"
-        importer.write(opened, label, asked or Precision(), path, add_scales=add_scales)
+        importer.write(opened, label, asked or Precision(), path, text=text)
     return read_manifest(directory / "package")
 
 
@@ -55,6 +59,22 @@ def test_a_package_holds_what_the_file_and_the_label_say(tmp_path: Path) -> None
     assert {path.name for path in package.iterdir()} == {*facts.files, "manifest.json"}
     assert facts.files["weights.bin"].bytes == (package / "weights.bin").stat().st_size
     Tokenizer.from_file(str(package / "tokenizer.json"))
+
+
+@pytest.mark.parametrize("asked", [Precision(), Precision(bits=32)], ids=["carried", "floats"])
+def test_scales_are_a_file_of_the_package(tmp_path: Path, asked: Precision) -> None:
+    facts = packaged(tmp_path, asked)
+
+    assert SCALES in facts.files
+    assert (read_kv_scales(tmp_path / "package", facts.shape) > 0).all()
+    check_files(tmp_path / "package", Progress(io.StringIO()))
+
+
+def test_without_a_text_there_are_no_scales(tmp_path: Path) -> None:
+    facts = packaged(tmp_path, text=None)
+
+    assert SCALES not in facts.files
+    assert not (tmp_path / "package" / SCALES).exists()
 
 
 def test_the_same_file_gives_the_same_bytes(tmp_path: Path) -> None:

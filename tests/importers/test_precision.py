@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from edge_agent.errors import ModelError
-from edge_agent.importers.precision import Storage, activations, is_rounded, storage
-from edge_agent.importers.source import Blocks, Product, product_shapes
+from edge_agent.importers.precision import Storage, activations, storage
+from edge_agent.importers.source import Blocks, Product
 from edge_agent.modelstore.card import Precision
 from tests.importers.tiny_model import (
     BlockPart,
@@ -115,14 +115,6 @@ def test_blocks_are_the_largest_that_divide_the_rows(columns: int, asked: int, b
 def test_rows_that_are_no_whole_blocks_are_refused() -> None:
     with pytest.raises(ModelError, match=r"layers\.0\.down: rows of 48 weights are not whole"):
         storage(product(LINEAR, FLOAT, columns=48), Precision())
-
-
-def test_a_model_is_rounded_where_any_weight_is() -> None:
-    assert is_rounded(tiny_model(), Precision())
-    assert not is_rounded(tiny_model(), Precision(bits=32))
-    carried = {name: product(name, Q8_0) for name in product_shapes(tiny_model().shape)}
-    assert not is_rounded(tiny_model(carried), Precision())
-    assert is_rounded(tiny_model(carried), Precision(bits=4))
 
 
 def test_activations_are_exact_in_small_models_unless_asked_for() -> None:

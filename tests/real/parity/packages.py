@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 CAPACITY = 192
 
 
-def write_package(checkpoint: Checkpoint, directory: Path) -> tuple[Path, Manifest]:
+def write_package(
+    checkpoint: Checkpoint, directory: Path, *, text: Path | None = None
+) -> tuple[Path, Manifest]:
     """Write `checkpoint` as others publish it, import its floats; return the package."""
     source, built = directory / "source", directory / "package"
     source.mkdir()
@@ -33,7 +35,7 @@ def write_package(checkpoint: Checkpoint, directory: Path) -> tuple[Path, Manife
     _tokenizer().save(str(source / "tokenizer.json"))
     label = package.Label(name="parity", family="test", licence="none", origin="a random stream")
     with open_hf(source) as model:
-        package.write(model, label, Precision(bits=32), built)
+        package.write(model, label, Precision(bits=32), built, text=text)
     return built, read_manifest(built)
 
 

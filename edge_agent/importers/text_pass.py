@@ -1,31 +1,31 @@
-"""How much each column of a weight matters: the mean square of the numbers it is multiplied with.
+"""Carries a text through the float model while the import reads it, product by product.
 
-A text is carried through the float model while the import reads it, product by product: what goes
-into a product is known before its rows are, so every weight is still read only once. Plain numpy,
-because here the weights pass by and an engine would want them all.
+It tells how much each column of a weight matters, by the mean square of the numbers that it is
+multiplied with, and how large keys and values become. What goes into a product is known before its
+rows are, so every weight is still read only once. Plain numpy, because here the weights pass by and
+an engine would want them all.
 """
 
 from __future__ import annotations
 
 import codecs
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from edge_agent.engine.rope import rope_tables
 from edge_agent.errors import ModelError
+from edge_agent.importers.calibration import prompt, sizes
 from edge_agent.importers.precision import TOKEN_PRODUCTS
+from edge_agent.text.chat import ChatTemplate
+from edge_agent.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from edge_agent.importers.arrays import F32
     from edge_agent.importers.source import Model, Product
-
-TEXT = Path(__file__).with_name("calibration.txt")
-"""A text of many kinds that comes with the program."""
 
 # Perplexity of SmolLM2 in 4 bits over that of its floats: 1.23 where all weights matter alike, 1.12
 # with 64 or 128 tokens, 1.11 with 256 or 512. Each costs as much as a token that is generated.
@@ -34,11 +34,15 @@ TEXT_TOKENS = 256
 MAX_TEXT_BYTES = 1 << 16
 
 
-class Importance:
+class TextPass:
     """A text on its way through `model`, whose products come in the order of the decoder.
 
     An embedding that is the head too comes last, as the head; one that is not, whenever it likes.
     """
+
+    kv_sizes: F32
+    """The greatest size of each channel of K and V in the layers that were passed, float32
+    [layers, 2, kv_heads, head_dim]; see `calibration.sizes`."""
 
     def __init__(self, model: Model, ids: Sequence[int]) -> None:
         """Take as many of the tokens `ids` of a text as are of use.
@@ -61,6 +65,8 @@ class Importance:
         self._hidden = _embedded(model, used)
         self._input = self._normed("layers.0.attn_norm")
         self._output = self._input[:0]
+        shape = model.shape
+        self.kv_sizes = np.zeros((shape.layers, 2, shape.kv_heads, shape.head_dim), np.float32)
 
     def begin(self, product: Product) -> F32 | None:
         """Return the importance of the columns of `product`, whose turn it is: float32 [columns].
@@ -73,24 +79,23 @@ class Importance:
         self._output = np.empty((len(self._input), product.rows), np.float32)
         return self._mean_squares()
 
-    def meet(self, product: Product, weights: F32, row: int) -> None:
-        """Multiply with rows [row, …) of the product, float32 [rows, columns]."""
-        if product.name not in TOKEN_PRODUCTS:  # nothing comes after it
-            with np.errstate(over="ignore", invalid="ignore"):  # is found out at the end
-                np.matmul(self._input, weights.T, out=self._output[:, row : row + len(weights)])
+    def meet(self, weights: F32, row: int) -> None:
+        """Multiply with rows [row, …) of a layer's product, float32 [rows, columns]."""
+        with np.errstate(over="ignore", invalid="ignore"):  # is found out at the end
+            np.matmul(self._input, weights.T, out=self._output[:, row : row + len(weights)])
 
     def end(self, product: Product) -> None:
-        """Go on to what the next product is multiplied with.
+        """Go on from `product` of a layer to what the next is multiplied with.
 
         Raises:
             ModelError: the numbers have grown beyond float32.
         """
-        if product.name in TOKEN_PRODUCTS:
-            return
         _, layer, kind = product.name.split(".")
         with np.errstate(over="ignore", invalid="ignore"):
             if kind == "qkv":
-                self._input = self._attended()
+                query, key, value = self._heads()
+                self.kv_sizes[int(layer)] = sizes(key, value, rotated=2 * self._cos.shape[-1])
+                self._input = self._attended(query, key, value)
             elif kind == "o":
                 self._input = self._added(f"layers.{layer}.ffn_norm")
             elif kind == "gate_up":
@@ -101,7 +106,7 @@ class Importance:
                 self._input = self._added(
                     "norm" if is_last else f"layers.{int(layer) + 1}.attn_norm"
                 )
-        if not np.isfinite(self._input).all():
+        if not (np.isfinite(self._input).all() and np.isfinite(self.kv_sizes).all()):
             msg = f"{product.name}: activations of the text are beyond float32"
             raise ModelError(msg)
 
@@ -119,14 +124,19 @@ class Importance:
         normed: F32 = self._hidden / root * self._norms[norm]
         return normed
 
-    def _attended(self) -> F32:
-        """Return the attention of q, k and v, which came out, [tokens, heads * head_dim]."""
-        shape, tokens = self._shape, len(self._output)
-        heads = self._output.reshape(tokens, -1, shape.head_dim)
+    def _heads(self) -> tuple[F32, F32, F32]:
+        """Return q, k and v, which came out, q and k rotated, each [tokens, heads, head_dim]."""
+        shape = self._shape
+        heads = self._output.reshape(len(self._output), -1, shape.head_dim)
         query, key, value = np.split(heads, [shape.heads, shape.heads + shape.kv_heads], axis=1)
+        return self._turned(query), self._turned(key), value
+
+    def _attended(self, query: F32, key: F32, value: F32) -> F32:
+        """Return the attention of what `_heads` returns, [tokens, heads * head_dim]."""
+        shape, tokens = self._shape, len(query)
         group = shape.heads // shape.kv_heads
-        query = self._turned(query).reshape(tokens, shape.kv_heads, group, shape.head_dim)
-        scores = np.einsum("qkgd,tkd->kgqt", query, self._turned(key), optimize=True)
+        query = query.reshape(tokens, shape.kv_heads, group, shape.head_dim)
+        scores = np.einsum("qkgd,tkd->kgqt", query, key, optimize=True)
         scores *= np.float32(shape.head_dim**-0.5)
         scores[..., np.triu(np.ones((tokens, tokens), np.bool_), 1)] = -np.inf
         scores -= scores.max(axis=-1, keepdims=True)
@@ -142,11 +152,12 @@ class Importance:
         return np.concatenate([first * cos - second * sin, first * sin + second * cos, rest], 2)
 
 
-def read_importance(model: Model, text: Path) -> Importance:
-    """Return the importance that the UTF-8 text in the file `text` gives to the weights of `model`.
+def text_pass(model: Model, text: Path) -> TextPass:
+    """Return the pass through `model` of the UTF-8 text in the file `text`, as a user's message.
 
     Raises:
-        ModelError: the file cannot be read, is no text or too short, or as `Importance`.
+        ModelError: the file cannot be read, is no text or too short, the chat template has no place
+            for it, or as `TextPass`.
     """
     try:
         with text.open("rb") as file:
@@ -156,9 +167,10 @@ def read_importance(model: Model, text: Path) -> Importance:
     except (OSError, UnicodeDecodeError) as exc:
         msg = f"{text}: {exc}"
         raise ModelError(msg) from exc
-    tokenizer = Tokenizer.from_str(model.tokenizer.decode())
+    template = ChatTemplate(model.chat_template, Tokenizer(model.tokenizer))
+    ids = prompt(content, template)
     try:
-        return Importance(model, tokenizer.encode(content, add_special_tokens=False).ids)
+        return TextPass(model, ids)
     except ModelError as exc:
         msg = f"{text}: {exc}"
         raise ModelError(msg) from exc

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from edge_agent.errors import ModelError
+from edge_agent.importers.calibration import TEXT
 from edge_agent.importers.compiler import write_weights
 from edge_agent.importers.hf import open_hf
-from edge_agent.importers.importance import TEXT, Importance, read_importance
+from edge_agent.importers.precision import TOKEN_PRODUCTS
 from edge_agent.importers.quantize import symmetric
 from edge_agent.importers.source import Model, Product
+from edge_agent.importers.text_pass import TextPass, text_pass
 from edge_agent.modelstore.card import Precision
 from edge_agent.modelstore.manifest import Rope, Shape
 from tests.importers import float_model
@@ -58,14 +60,19 @@ def floats(of: Model) -> dict[str, F32]:
 
 def carried(of: Model, ids: Sequence[int], step: int = 1000) -> dict[str, F32 | None]:
     """Return the importance of all products, their rows met `step` at a time."""
-    importance = Importance(of, ids)
+    return carry(TextPass(of, ids), of, step)
+
+
+def carry(passing: TextPass, of: Model, step: int = 1000) -> dict[str, F32 | None]:
+    """Carry `passing` through; return the importance of all products."""
     found = {}
     for product in of.products:
-        found[product.name] = importance.begin(product)
-        rows = product.parts[0].floats(0, product.rows)
-        for start in range(0, product.rows, step):
-            importance.meet(product, rows[start : start + step], start)
-        importance.end(product)
+        found[product.name] = passing.begin(product)
+        if product.name not in TOKEN_PRODUCTS:
+            rows = product.parts[0].floats(0, product.rows)
+            for start in range(0, product.rows, step):
+                passing.meet(rows[start : start + step], start)
+            passing.end(product)
     return found
 
 
@@ -101,6 +108,21 @@ def test_the_first_product_meets_the_normed_embedding() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+def test_sizes_of_the_first_layers_values_are_those_of_its_product() -> None:
+    tiny = model()
+    weights = floats(tiny)
+    rows = weights["embedding"][IDS]
+    normed = rows / np.sqrt(np.square(rows).mean(1, keepdims=True) + 1e-5)
+    values = (normed * weights["layers.0.attn_norm"]) @ weights["layers.0.qkv"][-64:].T
+
+    passing = TextPass(tiny, IDS)
+    carry(passing, tiny, step=7)
+
+    expected = np.abs(values).max(0).reshape(2, 32)
+    np.testing.assert_allclose(passing.kv_sizes[0, 1], expected, rtol=1e-5)
+    assert (passing.kv_sizes > 0).all()
+
+
 def test_rows_may_come_in_any_pieces() -> None:
     whole, pieces = carried(model(), IDS), carried(model(), IDS, step=7)
 
@@ -119,7 +141,7 @@ def test_more_text_than_is_of_use_changes_nothing() -> None:
 @pytest.mark.parametrize("ids", [[], [1] * 23, [70] * 24])
 def test_text_that_is_too_short_or_not_the_models_is_refused(ids: list[int]) -> None:
     with pytest.raises(ModelError, match="24 or more of the model's are needed"):
-        Importance(model(), ids)
+        TextPass(model(), ids)
 
 
 def test_activations_that_overflow_are_named() -> None:
@@ -139,7 +161,7 @@ def test_weights_are_rounded_by_their_importance(tmp_path: Path, *, has_head: bo
     tiny = model(has_head=has_head)
     found = carried(model(), IDS)
 
-    regions = write_weights(tiny, Precision(head_bits=4), tmp_path / "w", Importance(tiny, IDS))
+    regions = write_weights(tiny, Precision(head_bits=4), tmp_path / "w", TextPass(tiny, IDS))
 
     data = (tmp_path / "w").read_bytes()
     columns = dict(found)
@@ -158,7 +180,7 @@ def test_a_text_is_read_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes("héllo wörld ".encode() * 6000)  # cut within a character
 
     with open_hf(tmp_path) as opened:
-        importance = read_importance(opened, tmp_path / "text")
+        importance = text_pass(opened, tmp_path / "text")
 
         qkv = next(product for product in opened.products if product.name == "layers.0.qkv")
         columns = importance.begin(qkv)
@@ -170,7 +192,7 @@ def test_the_text_that_comes_with_the_program_is_long_enough(tmp_path: Path) -> 
     TinyHf().write(tmp_path)
 
     with open_hf(tmp_path) as opened:
-        read_importance(opened, TEXT)
+        text_pass(opened, TEXT)
 
 
 @pytest.mark.parametrize(
@@ -185,4 +207,4 @@ def test_a_file_without_enough_text_is_named(
         (tmp_path / "text").write_bytes(content)
 
     with open_hf(tmp_path) as opened, pytest.raises(ModelError, match=problem):
-        read_importance(opened, tmp_path / "text")
+        text_pass(opened, tmp_path / "text")
