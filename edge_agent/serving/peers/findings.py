@@ -180,7 +180,7 @@ def read_slots(body: bytes) -> int | None:
         slots = msgspec.json.decode(body, type=list[_Slot])
     except (ValueError, RecursionError):
         return None
-    return sum(slot.is_processing for slot in slots)
+    return sum(slot.is_processing for slot in slots) if slots else None
 
 
 def read_metrics(body: bytes) -> int | None:

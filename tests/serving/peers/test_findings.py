@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -66,6 +66,7 @@ def test_a_tag_may_be_left_out(name: str, listed: str) -> None:
 
 @hypothesis_settings(deadline=None)
 @given(st.binary())
+@example(b"[]")
 def test_no_body_is_too_strange(body: bytes) -> None:
     assert read_models(body, MODEL).problem
     assert read_tags(body, MODEL).problem
