@@ -1,4 +1,4 @@
-"""Peers in the configuration: what stands there can be meant, and is told apart."""
+"""The section `peers`: what stands there can be meant, and is told apart."""
 
 from __future__ import annotations
 
