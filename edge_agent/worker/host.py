@@ -268,8 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     log.set_up(args.log_level, args.log_format)
     settle_in()
-    # Before the model loads: its threads inherit it. Where it is forbidden, as in the hardened
-    # unit, the kernel chooses.
+    # Before the model loads: its threads inherit it. A sandbox may forbid it: the kernel chooses.
     with contextlib.suppress(PermissionError):
         os.sched_setaffinity(0, cpus_to_keep_to(args.threads))
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # systemd's scale of exposure, 0 to 10, times ten.
 GATE = 15
-STRICT_GATE = 10
+STRICT_GATE = 11
 
 
 def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:

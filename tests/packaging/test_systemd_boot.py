@@ -30,6 +30,7 @@ STATE = "var/lib/private/edge-agent"
 # systemd's range for users that exist only while a service runs.
 DYNAMIC_UIDS = range(61184, 65520)
 STALL_LIMIT_S = 5
+FILTER = "SystemCallFilter"
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +109,21 @@ def test_the_strict_network_keeps_every_packet_inside_the_site(machine: Machine)
 
     for rules, said in (([], ""), (properties, "PermissionError")):
         command = ["systemd-run", "--pipe", "--wait", "--quiet", *rules, "python3", "-c", probe]
+        outcome = machine.run("sh", "-c", f"{shlex.join(command)} 2>&1", check=False)
+        assert said in outcome
+        assert bool(said) == bool(outcome)
+
+
+def test_cores_may_be_chosen_behind_the_filter_and_priorities_may_not(machine: Machine) -> None:
+    filters = [f"--property=SystemCallFilter={value}" for value in settings(UNIT)[FILTER]]
+    properties = [*filters, "--property=SystemCallErrorNumber=EPERM", "--property=DynamicUser=yes"]
+
+    for call, said in (
+        ("os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})", ""),
+        ("os.setpriority(os.PRIO_PROCESS, 0, 1)", "PermissionError"),
+    ):
+        command = ["systemd-run", "--pipe", "--wait", "--quiet", *properties]
+        command += ["python3", "-c", f"import os; {call}"]
         outcome = machine.run("sh", "-c", f"{shlex.join(command)} 2>&1", check=False)
         assert said in outcome
         assert bool(said) == bool(outcome)

@@ -43,6 +43,15 @@ def test_readiness_and_the_watchdog_are_the_daemons_own_word() -> None:
     assert float(unit["WatchdogSec"][0]) > 0
 
 
+def test_of_the_calls_that_alter_resources_only_the_choice_of_cores_is_allowed() -> None:
+    # In this order: each line adds to what the lines before it have left, or takes from it.
+    assert settings(UNIT)["SystemCallFilter"] == [
+        "@system-service",
+        "~@privileged @resources",
+        "sched_setaffinity",
+    ]
+
+
 def test_credentials_are_optional_and_the_guide_names_each_by_its_path() -> None:
     guide = (SYSTEMD / "README.md").read_text()
 
