@@ -11,19 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge_agent.engine.batch import Row
-from edge_agent.engine.decoder import Decoder
-from edge_agent.engine.heap import give_back
 from edge_agent.engine.kv_cache import KvDtype
 from edge_agent.engine.laps import Stage
-from edge_agent.engine.pinned import Pinner, Shelf
-from edge_agent.engine.prefix import Prefixes
-from edge_agent.engine.prepare import Preparer
+from edge_agent.engine.loading import load
 from edge_agent.engine.scheduler.pace import Pace
 from edge_agent.engine.scheduler.plan import plan
 from edge_agent.engine.slots import Slots, Turn
 from edge_agent.engine.speculation import Speculation
 from edge_agent.messages import Accepted
-from edge_agent.modelstore.manifest import read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,10 +30,6 @@ if TYPE_CHECKING:
     from edge_agent.engine.pinned import Pinned
     from edge_agent.engine.scheduler.plan import Work
     from edge_agent.messages import Event, Request
-
-# Beyond those that run, for prefixes to stay where they are: conversations and system prompts that
-# take turns, and preempted requests. They cost addresses, and a comparison each.
-_SPARE_SLOTS = 4
 
 
 class Engine:
@@ -73,47 +64,27 @@ class Engine:
         Raises:
             ModelError: the package cannot be loaded.
         """
-        manifest = read_manifest(package)
-        self.name = manifest.name
-        self.context = min(context, manifest.context)
-        self.slots = slots
-        self.threads = threads
+        loaded = load(
+            package,
+            slots=slots,
+            context=context,
+            chunk_tokens=chunk_tokens,
+            threads=threads,
+            kv_dtype=KvDtype(kv_dtype),
+            prefix_bytes=prefix_bytes,
+            pinned=pinned,
+        )
+        self.name, self.context = loaded.name, loaded.context
+        self.slots, self.threads = slots, threads
+        self.laps = loaded.decoder.laps
         self._chunk_tokens = chunk_tokens
         self._kept_pace = kept_pace
         self._clock = clock
-        self._preparer = Preparer(package, manifest, context=self.context)
-        self._stop_ids = self._preparer.stop_ids
-        self._tokenizer = self._preparer.tokenizer
-        self._holes = np.asarray(self._tokenizer.holes(manifest.shape.vocab), np.int64)
-        # A row is checked with its padded chunk, so the caches reach one chunk past the context.
-        tokens = self.context + chunk_tokens
-        rows = slots if prefix_bytes == 0 else slots + _SPARE_SLOTS
-        self._decoder = Decoder(
-            package,
-            manifest,
-            slots=rows,
-            tokens=tokens,
-            threads=threads,
-            kv_dtype=KvDtype(kv_dtype),
-        )
-        self.laps = self._decoder.laps
-        arena = self._decoder.arena
-        self._prefixes = Prefixes(
-            num_slots=rows,
-            most_tokens=self.context,
-            budget_bytes=arena.bytes_of(self.context) if prefix_bytes is None else prefix_bytes,
-            bytes_of=arena.bytes_of,
-        )
-        if pinned is not None:
-            Pinner(
-                preparer=self._preparer,
-                decoder=self._decoder,
-                prefixes=self._prefixes,
-                shelf=Shelf(package, manifest, KvDtype(kv_dtype)),
-                context=self.context,
-                chunk_tokens=chunk_tokens,
-            ).pin(pinned)
-        give_back()
+        self._preparer = loaded.preparer
+        self._tokenizer = loaded.preparer.tokenizer
+        self._decoder = loaded.decoder
+        self._holes = np.asarray(self._tokenizer.holes(self._decoder.vocab), np.int64)
+        self._prefixes = loaded.prefixes
         self._slots = Slots(
             self._decoder,
             self._prefixes,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_agent.engine import engine as engine_module
+from edge_agent.engine import loading
 from edge_agent.engine.answer import Prepared
 from edge_agent.engine.engine import Engine
 from edge_agent.engine.laps import Laps
@@ -139,16 +139,14 @@ def fake_engine(  # noqa: PLR0913  # each is a knob
         made.append(FakeDecoder(slots, clock, costs or Costs()))
         return made[-1]
 
-    tokenizer = SimpleNamespace(
-        longest_token_bytes=1, holes=lambda _vocab: [], bytes_of=lambda t: bytes([ord("A") + t])
-    )
+    tokenizer = SimpleNamespace(holes=lambda _vocab: [], bytes_of=lambda t: bytes([ord("A") + t]))
     manifest = SimpleNamespace(
         name="fake", context=CONTEXT, shape=SimpleNamespace(vocab=VOCAB), kv_scales=None
     )
-    patch.setattr(engine_module, "Decoder", decoder)
-    patch.setattr(engine_module, "read_manifest", lambda _package: manifest)
+    patch.setattr(loading, "Decoder", decoder)
+    patch.setattr(loading, "read_manifest", lambda _package: manifest)
     patch.setattr(
-        engine_module,
+        loading,
         "Preparer",
         lambda *_, **__: SimpleNamespace(stop_ids=frozenset([END]), tokenizer=tokenizer),
     )

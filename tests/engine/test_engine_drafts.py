@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.engine import engine as engine_module
+from edge_agent.engine import loading
 from edge_agent.engine.adjustments import Late
 from edge_agent.engine.answer import Prepared
 from edge_agent.engine.engine import Engine
@@ -91,13 +91,11 @@ def logits_after(tokens: np.ndarray[Any, Any]) -> list[float]:
 
 def engine(*, draft_tokens: int, slots: int = 1, step_s: Iterator[float] | None = None) -> Engine:
     """Return an engine whose steps take `step_s`; by default all alike, so drafts always pay."""
-    tokenizer = SimpleNamespace(
-        longest_token_bytes=1, holes=lambda vocab: [HOLE], bytes_of=lambda token: b"%d" % token
-    )
+    tokenizer = SimpleNamespace(holes=lambda vocab: [HOLE], bytes_of=lambda token: b"%d" % token)
     preparer = SimpleNamespace(stop_ids=frozenset(), tokenizer=tokenizer)
     manifest = SimpleNamespace(name="tiny", context=CONTEXT, shape=SimpleNamespace(vocab=VOCAB))
     with patch.multiple(
-        engine_module,
+        loading,
         read_manifest=lambda package: manifest,
         Preparer=lambda *args, **options: preparer,
         Decoder=lambda *args, slots, **options: TinyDecoder(slots),

@@ -96,10 +96,10 @@ class GreedyModel:
             second, best = (int(token) for token in np.argsort(logits)[-2:])
             gap = float(logits[best] - logits[second])
             yield Choice(self._bytes(best), self._bytes(second), gap)
-            if best in engine._stop_ids:
+            if best in engine._preparer.stop_ids:
                 return
             past, tokens = past + len(tokens), [best]
 
     def _bytes(self, token: int) -> bytes:
         engine = self._engine
-        return b"" if token in engine._stop_ids else engine._tokenizer.bytes_of(token)
+        return b"" if token in engine._preparer.stop_ids else engine._tokenizer.bytes_of(token)
