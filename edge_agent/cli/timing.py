@@ -7,26 +7,26 @@ from __future__ import annotations
 
 import statistics
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_agent.cli.bandwidth import read_gb_s
 from edge_agent.cli.hop import Hop
+from edge_agent.cli.share import STEPS, measure_share, step_gb
 from edge_agent.engine.answer import Prepared
 from edge_agent.engine.engine import Engine
 from edge_agent.engine.laps import Stage
 from edge_agent.messages import Sampling
-from edge_agent.modelstore.fit import packed_bytes
-from edge_agent.modelstore.manifest import read_manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from edge_agent.cli.bandwidth import Share
 
 # The first steps pay for buffers that all others reuse.
 _WARM_UP_TOKENS = 16
-_PROBE_REPS = 10
 # Ids below are bytes, above may be control tokens, in every vocabulary there is.
 _FIRST_ID, _IDS = 1000, 16_000
 
@@ -54,7 +54,7 @@ class Task:
     def answer_tokens(self) -> int:
         """Tokens after which an answer may end: while later prompts are read, it goes on."""
         chunks = -(-self.depth // self.chunk_tokens)
-        return self.tokens + max(self.streams) * chunks + 1
+        return max(self.tokens, STEPS) + max(self.streams) * chunks + 1
 
     @property
     def context(self) -> int:
@@ -110,22 +110,15 @@ def measure(package: Path, task: Task) -> dict[str, Any]:
         **_stage_figures(decode),
         **memory_mb(),
     }
-    # Last: it has memory of its own.
-    memory_gb_s = read_gb_s(threads=task.threads, reps=_PROBE_REPS)
-    read_bytes = _read_bytes(package)
-    shares = {n: steps.per_s * read_bytes / 1e9 / memory_gb_s for n, steps in decode.items()}
+    # Last: the probe has memory of its own.
+    shares = {n: _share(engine, package, task, n) for n in task.streams}
     return {
         **figures,
-        "memory_gb_s": round(memory_gb_s, 1),
-        "step_reads_gb": round(read_bytes / 1e9, 3),
-        "bandwidth_share": {str(n): round(share, 2) for n, share in shares.items()},
+        "step_weights_gb": round(step_gb(package), 3),
+        "read_gb_s": {str(n): round(share.read_gb_s, 1) for n, share in shares.items()},
+        "memory_gb_s": {str(n): round(share.memory_gb_s, 1) for n, share in shares.items()},
+        "bandwidth_share": {str(n): round(share.share, 2) for n, share in shares.items()},
     }
-
-
-def _read_bytes(package: Path) -> int:
-    """Return the bytes of weights that every step reads."""
-    manifest = read_manifest(package)
-    return packed_bytes(manifest.shape, manifest.quantization)
 
 
 def _stage_figures(decode: Mapping[int, Steps]) -> dict[str, dict[str, float]]:
@@ -173,25 +166,38 @@ def _decode(engine: Engine, task: Task, streams: int) -> Steps:
 
 def _decode_once(engine: Engine, task: Task, streams: int, hop: Hop) -> Steps:
     """Time steps after the first tokens of all answers; what is sent is sent behind the steps."""
-    names = [f"decode-{i}" for i in range(streams)]
-    for i, name in enumerate(names):
-        engine.submit(_prepared(name, _ids(i, task.depth), max_tokens=task.answer_tokens))
-    while engine.waiting or engine.prefilling:
-        engine.step()
-    engine.laps.take()
-    began_s = time.perf_counter()
-    told = [engine.step() for _ in range(task.tokens)]
-    elapsed_s = time.perf_counter() - began_s
-    seconds = {str(stage): spent_s for stage, spent_s in engine.laps.take().items()}
-    seconds["hop"] = hop.carry(told)
-    for name in names:
-        engine.cancel(name)
-    _drain(engine)
+    with _decoding(engine, task, streams):
+        engine.laps.take()
+        began_s = time.perf_counter()
+        told = [engine.step() for _ in range(task.tokens)]
+        elapsed_s = time.perf_counter() - began_s
+        seconds = {str(stage): spent_s for stage, spent_s in engine.laps.take().items()}
+        seconds["hop"] = hop.carry(told)
     return Steps(
         streams=streams,
         per_s=task.tokens / elapsed_s,
         stages_s={name: taken_s / task.tokens for name, taken_s in seconds.items()},
     )
+
+
+def _share(engine: Engine, package: Path, task: Task, streams: int) -> Share:
+    """Return the share of the memory bandwidth of steps in which `streams` answers decode."""
+    with _decoding(engine, task, streams):
+        return measure_share(engine, package, task.kv_dtype)
+
+
+@contextmanager
+def _decoding(engine: Engine, task: Task, streams: int) -> Iterator[None]:
+    """Have `streams` answers behind their first tokens; at the end they are gone."""
+    names = [f"decode-{i}" for i in range(streams)]
+    for i, name in enumerate(names):
+        engine.submit(_prepared(name, _ids(i, task.depth), max_tokens=task.answer_tokens))
+    while engine.waiting or engine.prefilling:
+        engine.step()
+    yield
+    for name in names:
+        engine.cancel(name)
+    _drain(engine)
 
 
 def _ids(seed: int, count: int) -> Sequence[int]:

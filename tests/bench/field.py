@@ -221,18 +221,6 @@ class Field:
             )
         ]
 
-    def probe(self) -> list[Contestant]:
-        """Return the probe of memory bandwidth."""
-        return [
-            Contestant.of(
-                names.PROBE,
-                "bandwidth",
-                python=sys.executable,
-                memory_bytes=(1 << 30) * self._threads + _PROGRAM_BYTES,
-                threads=self._threads,
-            )
-        ]
-
     def _engine(  # what an engine is started with, named by keyword
         self,
         name: str,

@@ -13,13 +13,11 @@ SMOLLM2_GENAI = "onnxruntime-genai int4"
 DAEMON = "our daemon, as shipped"
 DAEMON_INT4 = "our daemon, int4"
 VLLM = "vLLM"
-PROBE = "two reading threads"
 OURS_INT8_KV = "ours, int8 cache"
 
 SHIPPED = "smollm2-135m-instruct"
 INT4 = "smollm2-int4"
 
-BANDWIDTH = "memory bandwidth"
 MEMORY = "memory"
 MEMORY_LONG = "memory at 32,768 tokens"
 TTFT = "first token behind 1,000 known"
@@ -38,6 +36,11 @@ def prefill(tokens: int) -> str:
 def decode(depth_tokens: int) -> str:
     """Return the name of the lap that decodes behind so many tokens."""
     return f"decode at {depth_tokens:,}"
+
+
+def share(depth_tokens: int) -> str:
+    """Return the name of the lap that decodes there in turns with plain readers of memory."""
+    return f"memory bandwidth at {depth_tokens:,}"
 
 
 def drafts(workload: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from edge_agent import config
+from edge_agent.cli.share import STEPS
 from tests.bench import names
 from tests.bench.contestant import Contestant, Heat, Lap
 from tests.bench.runners.task import Task
@@ -127,14 +128,13 @@ def _prefill(course: Course, field: Field) -> Iterator[Heat]:
 def _decode(course: Course, field: Field) -> Iterator[Heat]:
     """Yield a heat for each depth: who keeps a prompt then reads it in the first round only."""
     for depth in course.depths:
-        context = _context(depth + course.new_tokens)
+        context = _context(depth + max(course.new_tokens, STEPS))
         laps = []
         peers = [field.llama(names.LLAMA_Q4_0, context=context)]
         peers.append(field.genai(names.GENAI_128, context=context))
         if depth == min(course.depths):
-            laps.append(
-                _lap(names.BANDWIDTH, Task(kind="bandwidth", reps=5), field.probe()),
-            )
+            share = Task(kind="share", tokens=depth, new_tokens=STEPS)
+            laps.append(_lap(names.share(depth), share, field.ours(context=context)))
             if course.has_all_peers:
                 peers.append(field.llama(names.LLAMA_Q4_0_PURE, context=context))
                 peers.append(field.llama(names.LLAMA_Q4_K_M, context=context))

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent import config
+from edge_agent.cli.share import STEPS, measure_share
 from edge_agent.engine.answer import Prepared
 from edge_agent.engine.engine import Engine
 from edge_agent.messages import Done, Failed, Request, Sampling
-from edge_agent.modelstore.fit import packed_bytes
 from edge_agent.modelstore.manifest import read_manifest
 from tests.bench.runners.loop import serve
 from tests.bench.runners.timer import Timer
@@ -47,7 +47,7 @@ class Ours(Timer):
             kept_pace=0,  # the reading of later prompts is not timed, and shall be over soon
         )
         manifest = read_manifest(package)
-        self._bytes_per_token = packed_bytes(manifest.shape, manifest.quantization)
+        self._package, self._kv_dtype = package, options["kv_dtype"]
         facts = {
             "package": manifest.name,
             "kv_dtype": options["kv_dtype"],
@@ -64,8 +64,15 @@ class Ours(Timer):
             began_s = time.perf_counter()
             self._drain()
             speeds.append(task.new_tokens / (time.perf_counter() - began_s))
-        speed = statistics.median(speeds)
-        return {"tok_s": speed, "read_gb_s": speed * self._bytes_per_token / 1e9}
+        return {"tok_s": statistics.median(speeds)}
+
+    def share(self, task: Task) -> Figures:
+        """Decode in turns with plain readers of memory."""
+        self._submit("share", task.prompt(0, task.tokens), 1 + STEPS)
+        self._until_read()
+        found = measure_share(self._engine, self._package, self._kv_dtype)
+        self._drain()
+        return found._asdict()
 
     def streams(self, task: Task) -> Figures:
         """Time steps of all answers at once; while later prompts are read, the first go on."""

@@ -13,7 +13,7 @@ class Task:
     """One piece of work, the same for every runner that takes part."""
 
     kind: str
-    """prefill, decode, streams, ttft, memory, bandwidth, answers or perplexity."""
+    """prefill, decode, streams, ttft, memory, share, answers or perplexity."""
     tokens: int = 0
     """Of the prompt; of each prompt, where there are more."""
     new_tokens: int = 0
