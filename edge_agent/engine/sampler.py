@@ -2,20 +2,24 @@
 
 The order is vLLM's: adjustments, temperature, top-k, top-p, min-p, then a draw from what is left.
 The draw is Gumbel-max, of a block of tokens and then of a token in it: each gets its own noise from
-the request's own Philox stream, as much for every token, and the highest sum wins. What runs beside
-a seeded request cannot change its noise, and the last digits of logits, which depend on how many
-rows a kernel computes, change the winner only where two sums nearly tie.
+the request's own Philox stream, and the highest sum wins. What runs beside a seeded request cannot
+change its noise, and the last digits of logits, which depend on how many rows a kernel computes,
+change the winner only where two sums nearly tie, or where a token nearly misses a filter.
+
+Without top-k nobody looks for the tokens that the filters leave. One of all is drawn, and may not
+be if those ahead of it hold top_p already. Then only they stay, and the draw is repeated. It is
+exact: whoever may be drawn has never been taken out, so shares among them are what they were. On
+average 1 + ln(1 / top_p) draws are enough, since a draw leaves a uniform part of the mass.
 """
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edge_agent.engine.adjustments import adjustments
-from edge_agent.engine.ranking import border, highest
+from edge_agent.engine.ranking import highest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,8 +31,9 @@ if TYPE_CHECKING:
 
     Pick = Callable[[Logits], int]
     Weights = NDArray[np.float32]
-    """float32 [vocab]: shares of the tokens in the draw, not normalised."""
-    Filter = Callable[[Weights], None]
+    """float32: shares of tokens in the draw, not normalised; at first the heaviest has 1."""
+    Sums = NDArray[np.floating[Any]]
+    """The weights of each block of tokens summed, of the last and shorter one too."""
 
 # Colder than this only the argmax keeps any weight, and the division would overflow (vLLM's mark).
 _GREEDY_BELOW = 1e-5
@@ -67,69 +72,115 @@ def _make_pick(sampling: Sampling) -> Pick:
     temperature = 1.0 if sampling.temperature is None else sampling.temperature
     if temperature < _GREEDY_BELOW:
         return _greedy
-    filters = _filters(sampling)
+    top_k, min_p = sampling.top_k or 0, np.float32(sampling.min_p or 0)
+    top_p = 1.0 if sampling.top_p is None else sampling.top_p
     inverse = np.float32(1 / temperature)
     rng = np.random.Generator(np.random.Philox(sampling.seed))
 
-    def pick(logits: Logits) -> int:
-        # Weights relative to the heaviest token, in place: the logits are not read again.
-        weights = np.subtract(logits, logits.max(), out=logits)
-        weights *= inverse
-        np.exp(weights, out=weights)
-        for keep in filters:
-            keep(weights)
-        return _draw(weights, rng)
+    def pick_of_few(logits: Logits) -> int:
+        ids = highest(logits, top_k)
+        weights = _weigh(logits[ids], inverse)
+        kept = _count_kept(weights, top_p=top_p, min_p=min_p)
+        return _draw_of(ids[:kept], weights[:kept], rng, vocab=len(logits))
 
-    return pick
+    def pick_of_all(logits: Logits) -> int:
+        return _draw_kept(_weigh(logits, inverse), rng, top_p=top_p, min_p=min_p)
+
+    return pick_of_few if top_k else pick_of_all
 
 
 def _greedy(logits: Logits) -> int:
     return int(np.argmax(logits))
 
 
-def _filters(sampling: Sampling) -> list[Filter]:
-    """Return what takes all weight from tokens that may not be drawn, in order."""
-    filters: list[Filter] = []
-    if sampling.top_k:
-        filters.append(partial(_keep_highest, count=sampling.top_k))
-    if sampling.top_p is not None and sampling.top_p < 1:
-        filters.append(partial(_keep_mass, share=sampling.top_p))
-    if sampling.min_p:
-        # Relative to the heaviest token, which weighs 1.
-        filters.append(partial(_keep_heavy, least=np.float32(sampling.min_p)))
-    return filters
+def _weigh(logits: Logits, inverse: np.float32) -> Weights:
+    """Return weights relative to the heaviest, in place of `logits`, which are not read again."""
+    weights: Weights = np.subtract(logits, logits.max(), out=logits)
+    if inverse != 1:
+        weights *= inverse
+    np.exp(weights, out=weights)
+    return weights
 
 
-def _keep_highest(weights: Weights, *, count: int) -> None:
-    ids = highest(weights, count)
-    kept = weights[ids]
-    weights.fill(0)
-    weights[ids] = kept
+def _count_kept(weights: Weights, *, top_p: float, min_p: np.float32) -> int:
+    """Return how many of `weights`, heaviest first, top-p and min-p leave: at least 1."""
+    heavy = int(np.count_nonzero(weights >= min_p))
+    sums = weights.cumsum(dtype=np.float64)
+    ahead = sums - weights
+    return max(1, min(heavy, int(np.count_nonzero(ahead < top_p * sums[-1]))))
 
 
-def _keep_mass(weights: Weights, *, share: float) -> None:
-    lightest, num_lightest = border(weights, share)
-    # Of those that weigh the same, the lower ids are kept.
-    weights[np.flatnonzero(weights == lightest)[num_lightest:]] = 0
-    _keep_heavy(weights, least=lightest)
+def _draw_of(
+    ids: NDArray[np.intp], weights: Weights, rng: np.random.Generator, *, vocab: int
+) -> int:
+    """Draw one of `ids` by its weight, with the noise that it would have among all of `vocab`."""
+    blocks, places = np.divmod(ids, _BLOCK_TOKENS)
+    sums: Sums = np.zeros(-(-vocab // _BLOCK_TOKENS))
+    np.add.at(sums, blocks, weights)
+    block_noise, noise = _noises(rng, len(sums))
+    inside = np.flatnonzero(blocks == _highest_sum(sums, block_noise))
+    return int(ids[inside[_highest_sum(weights[inside], noise[places[inside]])]])
 
 
-def _keep_heavy(weights: Weights, *, least: np.float32) -> None:
-    weights *= weights >= least
+def _draw_kept(
+    weights: Weights, rng: np.random.Generator, *, top_p: float, min_p: np.float32
+) -> int:
+    """Draw one of the tokens of a whole vocabulary that top-p and then min-p leave."""
+    sums = _block_sums(weights)
+    mass = float(sums.sum(dtype=np.float64))
+    enough = (1 - top_p) * mass
+    while True:
+        token = _draw(weights, sums, rng)
+        weight = weights[token]
+        is_light = weight < min_p
+        if weight > enough and not is_light:
+            return token  # those ahead of it hold less than top_p, for it alone has the rest
+        left = weights * (weights >= min_p if is_light else _are_ahead(weights, token))
+        left_sums = _block_sums(left)
+        # Asked so that a broken model's NaN ends the search too.
+        if not (is_light or left_sums.sum(dtype=np.float64) >= top_p * mass):
+            return token
+        weights, sums = left, left_sums
 
 
-def _draw(weights: Weights, rng: np.random.Generator) -> int:
+def _are_ahead(weights: Weights, token: int) -> NDArray[np.bool_]:
+    """Tell which tokens top-p takes before `token`: heavier ones, and equal ones of lower ids."""
+    ahead = np.empty(len(weights), np.bool_)
+    np.greater_equal(weights[:token], weights[token], out=ahead[:token])
+    np.greater(weights[token:], weights[token], out=ahead[token:])
+    return ahead
+
+
+def _draw(weights: Weights, sums: Sums, rng: np.random.Generator) -> int:
     """Draw a token by its weight: first a block of tokens by its sum, then a token of the block.
 
     Exact, since a token's share is that of its block times its own within it, and both draws are
     Gumbel-max (Gumbel 1954): the highest of logarithms plus noise.
     """
-    starts = np.arange(0, len(weights), _BLOCK_TOKENS)
-    uniform = rng.random(len(starts) + _BLOCK_TOKENS)
-    # Nothing has a logarithm of -inf, and is never the highest; nor is noise of 0.
+    block_noise, noise = _noises(rng, len(sums))
+    start = _highest_sum(sums, block_noise) * _BLOCK_TOKENS
+    block = weights[start : start + _BLOCK_TOKENS]
+    return start + _highest_sum(block, noise[: len(block)])
+
+
+def _block_sums(weights: Weights) -> Sums:
+    whole = len(weights) - len(weights) % _BLOCK_TOKENS
+    # Half the time of `sum(axis=1)`, which looks after every row by itself.
+    sums: Sums = np.einsum("ij->i", weights[:whole].reshape(-1, _BLOCK_TOKENS))
+    return np.append(sums, weights[whole:].sum()) if whole < len(weights) else sums
+
+
+def _noises(
+    rng: np.random.Generator, num_blocks: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return Gumbel noise for every block, and for every place within one."""
+    # A uniform number of 0 has no noise that could win.
     with np.errstate(divide="ignore"):
-        noise = -np.log(-np.log(uniform))
-        sums = np.log(np.add.reduceat(weights, starts), dtype=np.float64)
-        start = int(starts[np.argmax(sums + noise[: len(starts)])])
-        block = np.log(weights[start : start + _BLOCK_TOKENS], dtype=np.float64)
-    return start + int(np.argmax(block + noise[len(starts) : len(starts) + len(block)]))
+        noise = -np.log(-np.log(rng.random(num_blocks + _BLOCK_TOKENS)))
+    return noise[:num_blocks], noise[num_blocks:]
+
+
+def _highest_sum(weights: Sums, noise: NDArray[np.float64]) -> int:
+    # What weighs nothing has a logarithm of -inf, and is never the highest.
+    with np.errstate(divide="ignore"):
+        return int(np.argmax(np.log(weights, dtype=np.float64) + noise))

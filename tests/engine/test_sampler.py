@@ -77,7 +77,89 @@ def test_min_p_is_relative_to_the_heaviest() -> None:
     assert [count > 0 for count in drawn(4000, min_p=0.3)] == [False, True, False, True, True]
 
 
-def test_top_p_looks_further_than_its_first_look() -> None:
+def shares(logits: np.ndarray, *, top_k: int = 0, top_p: float = 1, min_p: float = 0) -> np.ndarray:
+    """Return the share that each token has by definition: sorted, and in double precision."""
+    weights = np.exp(logits.astype(np.float64) - float(logits.max()))
+    ranked = np.argsort(-weights, kind="stable")[: top_k or None]
+    before = np.cumsum(weights[ranked]) - weights[ranked]
+    ranked = ranked[before < top_p * weights[ranked].sum()]
+    ranked = ranked[weights[ranked] >= min_p]
+    kept = np.zeros(len(logits))
+    kept[ranked] = weights[ranked] / weights[ranked].sum()
+    return kept
+
+
+FLAT = np.random.default_rng(1).normal(scale=0.3, size=1100).astype(np.float32)
+PEAKED = np.random.default_rng(2).normal(scale=4, size=1100).astype(np.float32)
+TIED = np.round(np.random.default_rng(3).normal(size=1100)).astype(np.float32)
+
+
+@pytest.mark.parametrize("logits", [FLAT, PEAKED, TIED], ids=["flat", "peaked", "tied"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"top_p": 0.9},
+        {"top_p": 0.3},
+        {"top_p": 0.02},
+        {"min_p": 0.2},
+        {"top_p": 0.6, "min_p": 0.1},
+        {"top_k": 40},
+        {"top_k": 700, "top_p": 0.7},
+        {"top_k": 30, "top_p": 0.8, "min_p": 0.1},
+    ],
+    ids=str,
+)
+def test_draws_follow_what_the_filters_leave(logits: np.ndarray, options: dict[str, float]) -> None:
+    num = 4000
+    counts = np.array(drawn(num, logits, **options))
+    expected = shares(logits, **options) * num  # type: ignore[arg-type]  # a count is an int
+
+    assert not counts[expected == 0].any()
+    # Tokens that are too seldom for the test are taken together, in turn, with about 20 draws each.
+    ranked = np.argsort(-expected, kind="stable")
+    group = (np.cumsum(expected[ranked]) / 20).astype(int).clip(max=num // 20 - 1)
+    wanted = np.bincount(group, weights=expected[ranked])
+    seen = np.bincount(group, weights=counts[ranked])[wanted > 0]
+    wanted = wanted[wanted > 0]
+    freedom = len(wanted) - 1
+    # Chi-square of so many degrees has this mean and deviation; four of them, and some for few.
+    limit = freedom + 4 * np.sqrt(2 * freedom) + 12
+    assert float(((seen - wanted) ** 2 / wanted).sum()) < limit
+
+
+@given(
+    hnp.arrays(np.float32, st.integers(1, 1200), elements=st.sampled_from([-9, -1, 0, 0.5, 3])),
+    st.floats(0.01, 1),
+    st.floats(0, 1),
+    st.integers(0, 40),
+    st.integers(0, 1 << 32),
+)
+def test_what_is_drawn_is_what_the_filters_leave(
+    logits: np.ndarray, top_p: float, min_p: float, top_k: int, seed: int
+) -> None:
+    one = picker(vocab=len(logits), top_p=top_p, min_p=min_p, top_k=top_k, seed=seed)
+    # Where a sum all but equals the share, rounding decides.
+    allowed = shares(logits, top_k=top_k, top_p=top_p + 1e-5, min_p=min_p - 1e-5)
+
+    for _ in range(5):
+        assert allowed[one.pick(logits.copy())] > 0
+
+
+@pytest.mark.parametrize("options", [{"top_p": 0.9, "min_p": 0.1}, {"top_k": 3}, {}], ids=str)
+def test_a_broken_row_ends_the_search(options: dict[str, Any]) -> None:
+    logits = np.full(600, np.nan, np.float32)
+
+    assert 0 <= picker(vocab=600, **options).pick(logits) < 600
+
+
+def test_few_and_all_draw_the_same_by_the_same_noise() -> None:
+    few, whole = picker(vocab=1100, seed=4, top_k=1100), picker(vocab=1100, seed=4)
+
+    for _ in range(50):
+        assert few.pick(FLAT.copy()) == whole.pick(FLAT.copy())
+
+
+def test_top_p_keeps_a_fifth_of_equals() -> None:
     flat = np.zeros(5000, np.float32)
 
     assert sum(count > 0 for count in drawn(3000, flat, top_p=0.2)) > 400
