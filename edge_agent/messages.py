@@ -60,6 +60,15 @@ class Tool(Struct, frozen=True, kw_only=True, omit_defaults=True):
     parameters: dict[str, Any] = {}
 
 
+class Beginning(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What many prompts begin with: a system prompt, tools that are offered, or both."""
+
+    name: str
+    """For the log."""
+    system: str | None = None
+    tools: tuple[Tool, ...] = ()
+
+
 class ToolMode(StrEnum):
     """Whether the model may call tools (auto), may not (none), or has to (required)."""
 

@@ -60,8 +60,8 @@ class Engine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         tuple[Pinned, ...],
         Meta(
             max_length=16,
-            description="system prompts that are computed once and kept on disk (name, and one of "
-            "system, file, variant)",
+            description="system prompts and lists of tools that are computed once and kept on disk "
+            "(name, one of system, file, variant, and one of tools, tools_file)",
         ),
     ] = ()
     # Answers that repeat their prompt come faster; where nothing repeats, it costs nothing. More

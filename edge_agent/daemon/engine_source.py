@@ -68,9 +68,9 @@ def package_finder(
     have system prompts that may be pinned.
 
     Raises:
-        ConfigError: a system prompt that is to be pinned is not to be found.
+        ConfigError: what is to be pinned is not to be found, or no prompt and no tools.
     """
-    prompts = find_pinned(config.engine.pinned, variants)
+    pinned = find_pinned(config.engine.pinned, variants, config.limits)
     preparation = Preparation(
         ModelStore(home).package,
         base,
@@ -99,7 +99,7 @@ def package_finder(
             command=engine_command(
                 msgspec.structs.replace(config, engine=engine),
                 package,
-                pinned=write_pinned(home, prompts),
+                pinned=write_pinned(home, pinned),
             ),
             served=Served(name=manifest.name, created=manifest.created, context_tokens=context),
             engine_bytes=engine_bytes(manifest, engine, is_prepared=is_prepared),

@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edge_agent.engine.answer import Prepared, RunningAnswer
-    from edge_agent.engine.pinned import Pinned
     from edge_agent.engine.scheduler.plan import Work
-    from edge_agent.messages import Event, Request
+    from edge_agent.messages import Beginning, Event, Request
 
 
 class Engine:
@@ -46,7 +45,7 @@ class Engine:
         queue_requests: int,
         kv_dtype: str = KvDtype.FP32,
         prefix_bytes: int | None = None,
-        pinned: Sequence[Pinned] | None = None,
+        pinned: Sequence[Beginning] | None = None,
         draft_tokens: int = 0,
         ageing_s: float = 60.0,
         kept_pace: float = 0.5,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edge_agent.engine.kv_cache import KvDtype
-    from edge_agent.engine.pinned import Pinned
+    from edge_agent.messages import Beginning
 
 # Beyond those that run, for prefixes to stay where they are: conversations and system prompts that
 # take turns, and preempted requests. They cost addresses, and a comparison each.
@@ -46,7 +46,7 @@ def load(  # noqa: PLR0913  # each is a knob of the configuration, named by keyw
     threads: int,
     kv_dtype: KvDtype,
     prefix_bytes: int | None,
-    pinned: Sequence[Pinned] | None,
+    pinned: Sequence[Beginning] | None,
 ) -> Loaded:
     """Load `package`, as `Engine` tells.
 

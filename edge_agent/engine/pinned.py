@@ -1,9 +1,9 @@
 """Beginnings of prompts that are known beforehand: computed once, kept in files, mapped at start.
 
-A gateway's own system prompts are in nearly every prompt it gets. What the KV cache holds of them
-lies beside the weights, one file for each beginning, and is copied from there into the slot of a
-prompt that begins so: the first after a start too. Files are pages that the system may drop and
-read again, so use never evicts them and short memory never asks for them back. A file that is
+A gateway's own system prompts and tools are in nearly every prompt it gets. What the KV cache holds
+of them lies beside the weights, one file for each beginning, and is copied from there into the slot
+of a prompt that begins so: the first after a start too. Files are pages that the system may drop
+and read again, so use never evicts them and short memory never asks for them back. A file that is
 damaged, or made for other weights, is made again.
 """
 
@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from edge_agent.engine.batch import Row
 from edge_agent.errors import EdgeError
+from edge_agent.messages import Beginning
 from edge_agent.modelstore.scales import find_scales
 
 if TYPE_CHECKING:
@@ -49,14 +50,6 @@ _HEADER_BYTES = 4096
 _MOST_FILE_BYTES = 512 << 20
 
 
-class Pinned(Struct, frozen=True, kw_only=True):
-    """A system prompt that many prompts will begin with."""
-
-    name: str
-    """For the log."""
-    system: str
-
-
 class _Header(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     format: int
     key: str
@@ -64,9 +57,11 @@ class _Header(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Of all that follows the header."""
 
 
-def read_pinned(path: Path | None) -> tuple[Pinned, ...]:
+def read_pinned(path: Path | None) -> tuple[Beginning, ...]:
     """Return what the JSON file at `path` lists; nothing without a file."""
-    return () if path is None else msgspec.json.decode(path.read_bytes(), type=tuple[Pinned, ...])
+    if path is None:
+        return ()
+    return msgspec.json.decode(path.read_bytes(), type=tuple[Beginning, ...])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +75,12 @@ class Pinner:
     context: int
     chunk_tokens: int
 
-    def pin(self, all_pinned: Sequence[Pinned]) -> None:
+    def pin(self, all_pinned: Sequence[Beginning]) -> None:
         """Pin each of them, computed now if there is no file; what cannot be is logged."""
         kept: set[str] = set()
         for pinned in all_pinned:
             try:
-                tokens = self.preparer.beginning(pinned.system)
+                tokens = self.preparer.beginning(pinned.system, pinned.tools)
             except EdgeError as exc:
                 logger.warning("prefix not pinned name=%s reason=%s", pinned.name, exc)
                 continue

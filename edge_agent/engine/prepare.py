@@ -19,11 +19,11 @@ from edge_agent.text.chat import ChatTemplate
 from edge_agent.text.tokenizer import Tokenizer, TooMany
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from edge_agent.engine.logprobs import Spelled
-    from edge_agent.messages import Request
+    from edge_agent.messages import Request, Tool
     from edge_agent.modelstore.manifest import Manifest
     from edge_agent.text.tool_prompt import Opening
 
@@ -95,16 +95,19 @@ class Preparer:
             deadline_s=request.deadline_s,
         )
 
-    def beginning(self, system: str) -> list[int]:
-        """Return the tokens that prompts begin with whose system message is `system`. Any thread.
+    def beginning(self, system: str | None, tools: Sequence[Tool] = ()) -> list[int]:
+        """Return the tokens that prompts begin with that have this system message and these tools.
+
+        Any thread.
 
         Raises:
-            InvalidRequest: the chat template has no place for one.
+            InvalidRequest: the chat template has no place for them.
+            ModelError: the chat template fails.
         """
+        before = [] if system is None else [Message(role=Role.SYSTEM, content=system)]
 
         def prompt(user: str) -> list[int]:
-            messages = [(Role.SYSTEM, system), (Role.USER, user)]
-            return self._template.encode([Message(role=r, content=c) for r, c in messages])
+            return self._template.encode([*before, Message(role=Role.USER, content=user)], tools)
 
         pairs = takewhile(
             lambda pair: pair[0] == pair[1], zip(prompt("0"), prompt("A"), strict=False)

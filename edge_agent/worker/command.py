@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def engine_command(config: Config, package: Path, *, pinned: Path | None = None) -> list[str]:
     """Return the command that serves `package`; the supervisor adds the link.
 
-    `pinned` lists system prompts in a file: command lines are for all to see.
+    `pinned` lists system prompts and tools in a file: command lines are for all to see.
     """
     engine = config.engine
     threads = usable_cores() if engine.threads == "auto" else engine.threads

@@ -9,13 +9,15 @@ import msgspec
 import numpy as np
 import pytest
 
+from edge_agent.daemon.pinned_prompts import write_pinned
 from edge_agent.engine.batch import Row
 from edge_agent.engine.decoder import Decoder
 from edge_agent.engine.kv_cache import KvDtype
 from edge_agent.engine.kv_scales import write_kv_scales
-from edge_agent.engine.pinned import Pinned, Pinner, Shelf, read_pinned
+from edge_agent.engine.pinned import Pinner, Shelf, read_pinned
 from edge_agent.engine.prefix import Prefixes
 from edge_agent.errors import InvalidRequest
+from edge_agent.messages import Beginning, Tool
 from edge_agent.modelstore.manifest import File
 from edge_agent.modelstore.scales import SCALES
 from tests.importers.tiny_decoder import CONTEXT, SHAPE, TinyDecoder
@@ -32,13 +34,13 @@ CHUNK_TOKENS = 20
 
 
 class FewWords:
-    """Reads a system prompt as the tokens of SYSTEM, as many as it has letters."""
+    """Reads a system prompt as the tokens of SYSTEM, as many as it has letters, and tools."""
 
-    def beginning(self, system: str) -> list[int]:
+    def beginning(self, system: str, tools: tuple[Tool, ...]) -> list[int]:
         if system == "bad":
             msg = "the template has no place for it"
             raise InvalidRequest(msg, "messages")
-        return SYSTEM[: len(system)]
+        return SYSTEM[: len(system) + len(tools)]
 
 
 class House:
@@ -58,6 +60,9 @@ class House:
         self.shelf = Shelf(package, self.manifest, kv_dtype)
 
     def pin(self, *systems: str) -> None:
+        self.pin_all(*(Beginning(name=f"p{n}", system=one) for n, one in enumerate(systems)))
+
+    def pin_all(self, *beginnings: Beginning) -> None:
         Pinner(
             preparer=FewWords(),  # type: ignore[arg-type]
             decoder=self.decoder,
@@ -65,7 +70,7 @@ class House:
             shelf=self.shelf,
             context=80,
             chunk_tokens=CHUNK_TOKENS,
-        ).pin([Pinned(name=f"p{n}", system=system) for n, system in enumerate(systems)])
+        ).pin(beginnings)
 
     def answer(self, prompt: list[int], *, offset: int = 0) -> tuple[int, NDArray[np.float32]]:
         """Return how many tokens of `prompt` were there, and its logits."""
@@ -190,6 +195,14 @@ def test_what_cannot_be_pinned_is_told_and_no_harm(
     assert house.answer([*SYSTEM, 7])[0] == 12
 
 
+def test_tools_are_pinned_with_the_prompt(tmp_path: Path) -> None:
+    house = House(tmp_path, KvDtype.FP32)
+    tools = tuple(Tool(name=f"t{n}") for n in range(4))
+    house.pin_all(Beginning(name="a", system="x" * 8, tools=tools))
+
+    assert house.answer([*SYSTEM, 7])[0] == 12
+
+
 def test_a_text_as_long_as_the_context_is_not_pinned(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -202,7 +215,7 @@ def test_a_text_as_long_as_the_context_is_not_pinned(
         context=20,
         chunk_tokens=CHUNK_TOKENS,
     )
-    pinner.pin([Pinned(name="long", system="x" * 20)])
+    pinner.pin([Beginning(name="long", system="x" * 20)])
     assert "20 tokens are more than the context of 20 leaves" in caplog.text
 
 
@@ -222,7 +235,10 @@ def test_a_disk_that_takes_nothing_costs_the_pin_alone(
 
 
 def test_the_engine_reads_the_list_that_the_daemon_writes(tmp_path: Path) -> None:
-    (tmp_path / "pinned.json").write_text('[{"name": "a", "system": "Be brief."}]')
+    all_pinned = (
+        Beginning(name="a", system="Be brief."),
+        Beginning(name="b", tools=(Tool(name="turn", parameters={"type": "object"}),)),
+    )
 
-    assert read_pinned(tmp_path / "pinned.json") == (Pinned(name="a", system="Be brief."),)
+    assert read_pinned(write_pinned(tmp_path, all_pinned)) == all_pinned
     assert read_pinned(None) == ()

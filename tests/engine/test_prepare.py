@@ -170,3 +170,20 @@ def test_logprobs_of_one_answer_are_bounded(tmp_path: Path) -> None:
     assert preparer.prepare(ask(logprobs=0, max_tokens=131_000)).max_tokens == 131_000
     with pytest.raises(InvalidRequest, match=f"max_tokens: at most {most} tokens"):
         preparer.prepare(ask(logprobs=20, max_tokens=most + 1))
+
+
+@pytest.mark.parametrize("system", [None, "Look after valves."])
+@pytest.mark.parametrize("tools", [(), TOOLS], ids=["none", "tools"])
+def test_a_beginning_is_all_that_prompts_with_it_have_before_the_question(
+    preparer: Preparer, system: str | None, tools: tuple[Tool, ...]
+) -> None:
+    before = () if system is None else (Message(role=Role.SYSTEM, content=system),)
+    beginning = preparer.beginning(system, tools)
+
+    for question in ("Hi", "Why?"):
+        messages = (*before, Message(role=Role.USER, content=question))
+        prompt = preparer.prepare(Request(id="r", messages=messages, tools=tools)).prompt
+        # Then the question, the end of it, and the assistant.
+        assert prompt[: len(beginning)] == beginning
+        assert prompt[-2:] == [END, 200019]
+        assert len(prompt) - len(beginning) == len(preparer.prepare(ask(question)).prompt) - 1

@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from edge_agent.engine.engine import Engine
-from edge_agent.engine.pinned import Pinned
 from edge_agent.messages import (
     Answer,
+    Beginning,
     Delta,
     Event,
     Failed,
@@ -22,6 +22,7 @@ from edge_agent.messages import (
     Request,
     Role,
     Sampling,
+    Tool,
     Usage,
     fold,
 )
@@ -38,6 +39,14 @@ pytestmark = pytest.mark.real
 ANSWER_TOKENS = 24
 MANUAL = " ".join(
     f"Rule {n}: pump {n} runs at {n * 7} percent when tank {n} is full." for n in range(20)
+)
+TOOLS = tuple(
+    Tool(
+        name=f"pump_{n}",
+        description=f"Sets the speed of pump {n}.",
+        parameters={"type": "object", "properties": {"percent": {"type": "number"}}},
+    )
+    for n in range(4)
 )
 QUESTIONS = ["What is the capital of France?", "Which pump is first?", "Name a fruit.", "Why?"]
 
@@ -182,17 +191,18 @@ def test_without_a_budget_nothing_is_shared(model_home: Path) -> None:
     assert [usage.cached_tokens for usage in usages([*together, later])] == [0, 0, 0]
 
 
+@pytest.mark.parametrize("tools", [(), TOOLS], ids=["prompt", "tools"])
 @pytest.mark.parametrize("kv_dtype", ["fp32", "int8"])
-def test_a_pinned_system_prompt_is_known_after_a_restart(
-    model_home: Path, tmp_path: Path, kv_dtype: str
+def test_what_is_pinned_is_known_after_a_restart(
+    model_home: Path, tmp_path: Path, kv_dtype: str, tools: tuple[Tool, ...]
 ) -> None:
     package = tmp_path / MODEL
     shutil.copytree(ModelStore(model_home).package(MODEL), package, copy_function=_link)
     rules = Message(role=Role.SYSTEM, content=MANUAL)
     plain = ask("q", QUESTIONS[0])
-    request = msgspec.structs.replace(plain, messages=(rules, *plain.messages))
+    request = msgspec.structs.replace(plain, messages=(rules, *plain.messages), tools=tools)
 
-    def start(pinned: tuple[Pinned, ...] | None) -> Answer:
+    def start(pinned: tuple[Beginning, ...] | None) -> Answer:
         engine = Engine(
             package, slots=1, context=1024, chunk_tokens=128, threads=2, queue_requests=8,
             kv_dtype=kv_dtype, pinned=pinned,
@@ -201,7 +211,7 @@ def test_a_pinned_system_prompt_is_known_after_a_restart(
         engine.close()
         return answer
 
-    pinned = (Pinned(name="manual", system=MANUAL),)
+    pinned = (Beginning(name="manual", system=MANUAL, tools=tools),)
     without, made, mapped = start(None), start(pinned), start(pinned)
 
     assert without.done.usage.cached_tokens == 0
