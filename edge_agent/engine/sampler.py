@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 _GREEDY_BELOW = 1e-5
 # Tokens to a block of the draw: about as much noise for the blocks of 200,064 tokens as within one.
 _BLOCK_TOKENS = 512
+# Blocks to a look for what is ahead of a token: a call costs as much as passing over half of them.
+_STRETCH_BLOCKS = 32
 
 
 class Picker:
@@ -135,19 +137,37 @@ def _draw_kept(
         is_light = weight < min_p
         if weight > enough and not is_light:
             return token  # those ahead of it hold less than top_p, for it alone has the rest
-        left = weights * (weights >= min_p if is_light else _are_ahead(weights, token))
-        left_sums = _block_sums(left)
-        # Asked so that a broken model's NaN ends the search too.
-        if not (is_light or left_sums.sum(dtype=np.float64) >= top_p * mass):
+        if not (is_light or _holds(weights, sums, token, least=top_p * mass)):
             return token
-        weights, sums = left, left_sums
+        weights = weights * (weights >= min_p if is_light else _are_ahead(weights, token, weight))
+        sums = _block_sums(weights)
 
 
-def _are_ahead(weights: Weights, token: int) -> NDArray[np.bool_]:
-    """Tell which tokens top-p takes before `token`: heavier ones, and equal ones of lower ids."""
+def _holds(weights: Weights, sums: Sums, token: int, *, least: float) -> bool:
+    """Return whether what top-p takes before `token` weighs `least`.
+
+    Looks only as far as it takes: mostly a small part shows that too much is behind the token.
+    """
+    ahead, seen = 0.0, 0.0
+    most_behind = float(sums.sum(dtype=np.float64)) - least
+    for number, start in enumerate(range(0, len(weights), _STRETCH_BLOCKS * _BLOCK_TOKENS)):
+        stretch = weights[start : start + _STRETCH_BLOCKS * _BLOCK_TOKENS]
+        ahead += float((stretch * _are_ahead(stretch, token - start, weights[token])).sum())
+        seen += float(sums[number * _STRETCH_BLOCKS : (number + 1) * _STRETCH_BLOCKS].sum())
+        if ahead >= least or seen - ahead > most_behind:
+            break
+    return ahead >= least
+
+
+def _are_ahead(weights: Weights, place: int, weight: np.float32) -> NDArray[np.bool_]:
+    """Tell which top-p takes before the token of `weight` at `place`, in `weights` or beyond.
+
+    Those are the heavier ones, and of its equals those of lower ids.
+    """
+    lower = min(max(place, 0), len(weights))
     ahead = np.empty(len(weights), np.bool_)
-    np.greater_equal(weights[:token], weights[token], out=ahead[:token])
-    np.greater(weights[token:], weights[token], out=ahead[token:])
+    np.greater_equal(weights[:lower], weight, out=ahead[:lower])
+    np.greater(weights[lower:], weight, out=ahead[lower:])
     return ahead
 
 
