@@ -53,8 +53,6 @@ ENVIRON = {
     "EDGE_AGENT_MQTT__NODE": NODE,
     "EDGE_AGENT_ENGINE__SLOTS": "2",
     "EDGE_AGENT_ENGINE__LOAD_WAIT_S": "8",
-    # What is too long for the peer waits for the engine, and in a storm not for an hour.
-    "EDGE_AGENT_JOURNAL__DEFAULT_DEADLINE_S": "120",
     # Of a gateway with 4 GB it is a sixteenth.
     "EDGE_AGENT_MEMORY__RESERVE": "16MiB",
     "EDGE_AGENT_DAEMON__LOG_LEVEL": "warning",
@@ -83,6 +81,8 @@ class Strength:
     half_period_s: float
     ramp_s: float
     """In which the neighbour takes what it has more."""
+    deadline_s: float
+    """Of requests over MQTT that name none: what is too long for the peer waits for the engine."""
 
 
 FAST = Strength(
@@ -93,6 +93,7 @@ FAST = Strength(
     limit_bytes=LIMIT_BYTES,
     half_period_s=6.0,
     ramp_s=3.0,
+    deadline_s=120.0,
 )
 # A swing that is more than the whole engine: room for it is added, and at its peak there is as
 # little left as in the fast lane.
@@ -104,6 +105,7 @@ LONG = Strength(
     limit_bytes=LIMIT_BYTES + 2 * (500_000_000 - FAST.swing_bytes),
     half_period_s=20.0,
     ramp_s=8.0,
+    deadline_s=120.0,
 )
 LEAP = Strength(
     requests=24,
@@ -113,6 +115,8 @@ LEAP = Strength(
     limit_bytes=LIMIT_BYTES,
     half_period_s=0.0,
     ramp_s=0.0,
+    # The engine stays away for minutes: whoever waits for it longer waits for nothing.
+    deadline_s=15.0,
 )
 
 
@@ -213,19 +217,24 @@ def own_package(model_home: Path, home: Path) -> None:
 
 
 @asynccontextmanager
-async def site(directory: Path, model_home: Path, *, limit_bytes: int) -> AsyncIterator[Site]:
-    """Run the gateway under `limit_bytes`, a peer, a broker and the neighbour."""
+async def site(directory: Path, model_home: Path, strength: Strength) -> AsyncIterator[Site]:
+    """Run the gateway under the limit of `strength`, a peer, a broker and the neighbour."""
     home = directory / "home"
     own_package(model_home, home)
     outside = [sys.executable, text_daemon.__file__]
     with (
-        memory_group(limit_bytes) as group,
+        memory_group(strength.limit_bytes) as group,
         LocalBroker(directory) as broker,
         serving(outside, directory / "peer", EDGE_AGENT_DAEMON__LOG_LEVEL="error") as peer,
     ):
         attic = {"name": PEER, "kind": "openai", "zone": "site"}
         peers = json.dumps([{**attic, "model": text_daemon.BASE, "url": peer.url}])
-        environ = {**ENVIRON, "EDGE_AGENT_PEERS": peers, "EDGE_AGENT_MQTT__URL": broker.url}
+        environ = {
+            **ENVIRON,
+            "EDGE_AGENT_PEERS": peers,
+            "EDGE_AGENT_MQTT__URL": broker.url,
+            "EDGE_AGENT_JOURNAL__DEFAULT_DEADLINE_S": str(strength.deadline_s),
+        }
         with (
             serving(group.joined(SERVE), home, **environ) as gateway,
             Neighbour(group) as neighbour,
@@ -282,7 +291,7 @@ async def test_every_request_ends_and_the_daemon_lives(
     strength: Strength, model_home: Path, tmp_path: Path, seed: int
 ) -> None:
     chance = random.Random(seed)  # noqa: S311  # repeatable, guards nothing
-    async with site(tmp_path, model_home, limit_bytes=strength.limit_bytes) as there:
+    async with site(tmp_path, model_home, strength) as there:
         began_s = time.monotonic()
         outcomes = await storm(there, there.swing(strength), strength, chance)
         took_s = time.monotonic() - began_s
@@ -306,7 +315,7 @@ async def test_the_kernel_takes_the_engine_amid_its_work(
     is_awaited: bool, model_home: Path, tmp_path: Path, seed: int
 ) -> None:
     chance = random.Random(seed)  # noqa: S311  # repeatable, guards nothing
-    async with site(tmp_path, model_home, limit_bytes=LEAP.limit_bytes) as there:
+    async with site(tmp_path, model_home, LEAP) as there:
         # An engine that has read a prompt has memory of its own to give back.
         await asyncio.to_thread(there.gateway.ask, "one two three " * 100, max_tokens=2)
         began_s = time.monotonic()
