@@ -1,7 +1,7 @@
 """`python -m edge_agent.importers SOURCE PACKAGE --name NAME …`: the import as a process.
 
-Exit status 0 means that PACKAGE is complete and on the disk. Errors are one sentence on standard
-error.
+Exit status 0 means that PACKAGE is complete and on the disk; what went otherwise than asked is one
+sentence on standard output. Errors are one sentence on standard error.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ def main(argv: list[str]) -> int:
         with open_model(args.source) as model:
             asked, text = _precision(args, card), _text(args.importance)
             label = _label(args, card)
-            package.write(model, label, asked, args.package, text=text)
+            note = package.write(model, label, asked, args.package, text=text)
     except (EdgeError, OSError) as exc:
         sys.stderr.write(f"{exc}\n")
         return 1
+    if note:
+        sys.stdout.write(f"{note}\n")
     return 0
 
 

@@ -35,19 +35,23 @@ ROOM_OVER_LONG_TEXT = 1.2
 _LEAST_SCALE = 1e-6
 
 
+class NoPlace(ModelError):
+    """The chat template does not write a user's message."""
+
+
 def prompt(text: str, template: ChatTemplate) -> list[int]:
     """Return the token ids of `text` as the message of a user.
 
     As a conversation: control tokens come first in every prompt, and are unlike any text.
 
     Raises:
-        ModelError: the template has no place for a user's message.
+        NoPlace: the template refuses a user's message, or fails at it.
     """
     try:
         return template.encode([Message(role=Role.USER, content=text)])
-    except InvalidRequest as exc:
+    except (InvalidRequest, ModelError) as exc:
         msg = f"chat template: no place for a user's message: {exc}"
-        raise ModelError(msg) from exc
+        raise NoPlace(msg) from exc
 
 
 def sizes(keys: F32, values: F32, *, rotated: int) -> F32:

@@ -17,7 +17,7 @@ import tokenizers
 from edge_agent.engine.kv_scales import write_kv_scales
 from edge_agent.errors import ModelError
 from edge_agent.importers import compiler, graph, weights
-from edge_agent.importers.calibration import ROOM_OVER_SHORT_TEXT, TEXT, scales_of
+from edge_agent.importers.calibration import ROOM_OVER_SHORT_TEXT, TEXT, NoPlace, scales_of
 from edge_agent.importers.precision import FLOAT_BITS, TOKEN_PRODUCTS, activations, storage
 from edge_agent.importers.source import check
 from edge_agent.importers.text_pass import text_pass
@@ -33,10 +33,15 @@ if TYPE_CHECKING:
 
     from edge_agent.importers.arrays import F32
     from edge_agent.importers.source import Blocks, Model
+    from edge_agent.importers.text_pass import TextPass
     from edge_agent.modelstore.card import Precision
 
 CHAT_TEMPLATE = "chat_template.jinja"
 TOKENIZER = "tokenizer.json"
+_WITHOUT_TEXT = (
+    "{}; so weights that this leaves unmeasured are rounded as if all mattered alike, and there "
+    "are no scales for an int8 KV cache"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +67,7 @@ def write(
     *,
     text: Path | None = TEXT,
     kv_sizes: F32 | None = None,
-) -> None:
+) -> str | None:
     """Write the package of `model` into the new directory `package`.
 
     A `text` is carried through the model: what matters more for it is rounded with more care, and
@@ -70,21 +75,25 @@ def write(
     all weights matter alike, and scales are there only if `kv_sizes` tells those sizes, float32
     [layers, 2, kv_heads, head_dim].
 
+    Returns:
+        What there is to say where the model could not take the text: the package is complete, as
+        without one, but for layers before the numbers grew too large.
+
     Raises:
-        ModelError: a weight or a stop token is not what this version reads, or the text is of no
-            use.
+        ModelError: a weight or a stop token is not what this version reads, or the file of the text
+            is none or too short.
         OSError: disk full or the like.
     """
     stop_token_ids = _stop_token_ids(model, label.stop_tokens)
     check(model)
     quantization = _quantization(model, asked)
-    passing = text_pass(model, text) if text else None
+    passing, problem = _begun(model, text)
     package.mkdir()
     _write(package / TOKENIZER, model.tokenizer)
     _write(package / CHAT_TEMPLATE, model.chat_template.encode())
     regions = compiler.write_weights(model, asked, package / weights.FILE_NAME, passing)
     if passing:
-        kv_sizes = passing.kv_sizes
+        kv_sizes, problem = (None if passing.problem else passing.kv_sizes), passing.problem
     if kv_sizes is not None:
         scales = scales_of(kv_sizes, room=ROOM_OVER_SHORT_TEXT)
         write_kv_scales(package / SCALES, model.shape, scales)
@@ -108,6 +117,15 @@ def write(
     )
     manifest.write_manifest(package, facts)
     sync_directory(package)
+    return None if problem is None else _WITHOUT_TEXT.format(problem)
+
+
+def _begun(model: Model, text: Path | None) -> tuple[TextPass | None, str | None]:
+    """Return the pass of `text` through `model`, or why there is none if there should be one."""
+    try:
+        return (text_pass(model, text) if text else None), None
+    except NoPlace as exc:
+        return None, str(exc)
 
 
 def _stop_token_ids(model: Model, stop_tokens: tuple[str, ...]) -> tuple[int, ...]:

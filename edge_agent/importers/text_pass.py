@@ -43,6 +43,8 @@ class TextPass:
     kv_sizes: F32
     """The greatest size of each channel of K and V in the layers that were passed, float32
     [layers, 2, kv_heads, head_dim]; see `calibration.sizes`."""
+    problem: str | None = None
+    """Why the text got no further; from then on no column has an importance."""
 
     def __init__(self, model: Model, ids: Sequence[int]) -> None:
         """Take as many of the tokens `ids` of a text as are of use.
@@ -71,8 +73,10 @@ class TextPass:
     def begin(self, product: Product) -> F32 | None:
         """Return the importance of the columns of `product`, whose turn it is: float32 [columns].
 
-        None where rows are looked up and not multiplied.
+        None where rows are looked up and not multiplied, or the text got no further.
         """
+        if self.problem:
+            return None
         if product.name in TOKEN_PRODUCTS:
             is_head = self._is_tied or product.name == "head"
             return self._mean_squares() if is_head else None
@@ -81,15 +85,18 @@ class TextPass:
 
     def meet(self, weights: F32, row: int) -> None:
         """Multiply with rows [row, …) of a layer's product, float32 [rows, columns]."""
+        if self.problem:
+            return
         with np.errstate(over="ignore", invalid="ignore"):  # is found out at the end
             np.matmul(self._input, weights.T, out=self._output[:, row : row + len(weights)])
 
     def end(self, product: Product) -> None:
         """Go on from `product` of a layer to what the next is multiplied with.
 
-        Raises:
-            ModelError: the numbers have grown beyond float32.
+        Where the numbers have grown beyond float32, that is the `problem`.
         """
+        if self.problem:
+            return
         _, layer, kind = product.name.split(".")
         with np.errstate(over="ignore", invalid="ignore"):
             if kind == "qkv":
@@ -106,9 +113,10 @@ class TextPass:
                 self._input = self._added(
                     "norm" if is_last else f"layers.{int(layer) + 1}.attn_norm"
                 )
-        if not (np.isfinite(self._input).all() and np.isfinite(self.kv_sizes).all()):
-            msg = f"{product.name}: activations of the text are beyond float32"
-            raise ModelError(msg)
+            # Importance and norms are made of squares.
+            made = (self._mean_squares(), np.square(self._hidden).mean(axis=1), self.kv_sizes)
+        if not all(np.isfinite(numbers).all() for numbers in made):
+            self.problem = f"{product.name}: activations of the text are beyond float32"
 
     def _mean_squares(self) -> F32:
         means: F32 = np.square(self._input).mean(axis=0)
@@ -156,8 +164,8 @@ def text_pass(model: Model, text: Path) -> TextPass:
     """Return the pass through `model` of the UTF-8 text in the file `text`, as a user's message.
 
     Raises:
-        ModelError: the file cannot be read, is no text or too short, the chat template has no place
-            for it, or as `TextPass`.
+        NoPlace: the chat template has no place for it.
+        ModelError: the file cannot be read, is no text or too short, or as `TextPass`.
     """
     try:
         with text.open("rb") as file:

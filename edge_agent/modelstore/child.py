@@ -28,8 +28,10 @@ class Child:
         self._lock_fd = lock_fd
         self._environ = environ
 
-    def run(self, what: str, argv: list[str], look: Callable[[], None]) -> None:
+    def run(self, what: str, argv: list[str], look: Callable[[], None]) -> str:
         """Run `argv` in our directory and wait; `look` is called now and then, and at the end.
+
+        Returns the end of what it printed.
 
         Raises:
             ModelError: it failed; the sentence names `what` and ends with its last words.
@@ -41,9 +43,11 @@ class Child:
             if status != 0:
                 msg = f"{what} {_ending(status)}: {_last_words(said)}"
                 raise ModelError(msg)
+            told = _tail(said)
         finally:
             os.close(said)
         look()
+        return told
 
     def _wait(self, argv: list[str], said: int, look: Callable[[], None]) -> int:
         process = subprocess.Popen(
@@ -88,11 +92,15 @@ def _ending(status: int) -> str:
 
 def _last_words(said: int) -> str:
     """Return why a program failed: its errors if it names them so, else its last line."""
-    start = max(0, os.fstat(said).st_size - _TAIL_BYTES)
-    text = os.pread(said, _TAIL_BYTES, start).decode(errors="replace")
+    text = _tail(said)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     # pip heads a trace with an empty error; its last line then tells.
     errors = [line for line in lines if line.startswith("ERROR: ") and not line.endswith(":")]
     words = " / ".join(errors or lines[-1:]) or "it said nothing"
     # pip ends with "no matching distribution" when it could not even ask.
     return f"no connection ({words})" if "connection broken" in text else words
+
+
+def _tail(said: int) -> str:
+    start = max(0, os.fstat(said).st_size - _TAIL_BYTES)
+    return os.pread(said, _TAIL_BYTES, start).decode(errors="replace")

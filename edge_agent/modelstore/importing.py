@@ -28,13 +28,17 @@ def run_import(
 ) -> None:
     """Have `module` import `source` into the new directory `package`, which gets `about_bytes`.
 
+    What the import has to say about the package is shown.
+
     Raises:
         ModelError: the import fails; the sentence ends with its own words.
     """
     show = workshop.progress.stage(Stage.IMPORT, about_bytes)
     argv = [sys.executable, "-m", module, str(source), str(package)]
     named = ["--name", workshop.name, *options]
-    Child(workshop.staging, lock_fd=workshop.lock_fd, environ=os.environ).run(
+    told = Child(workshop.staging, lock_fd=workshop.lock_fd, environ=os.environ).run(
         "import", [*argv, *named], lambda: show(min(written_bytes(package), about_bytes))
     )
     show(about_bytes)
+    for line in told.splitlines():
+        workshop.progress.say(line)

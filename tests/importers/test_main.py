@@ -14,6 +14,7 @@ from edge_agent.messages import Sampling
 from edge_agent.modelstore.card import Card, Precision
 from edge_agent.modelstore.manifest import Manifest, read_manifest
 from edge_agent.modelstore.scales import SCALES
+from tests.importers import tiny_gguf
 from tests.importers.tiny_card import tiny_card
 from tests.importers.tiny_gguf import TinyModel, vocabulary
 
@@ -79,6 +80,23 @@ def test_scales_of_a_small_cache_come_with_a_text(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         files = imported(tmp_path / name, "--bits", "32", *words).files
         assert (SCALES in files) == (name != "none")
+
+
+def test_a_template_that_refuses_users_costs_the_scales_and_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny_gguf, "TEMPLATE", "{{ raise_exception('only systems speak') }}")
+
+    facts = imported(tmp_path, "--bits", "4")
+
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "only systems speak" in line
+    assert line.endswith("there are no scales for an int8 KV cache")
+    assert SCALES not in facts.files
+    (tmp_path / "none").mkdir()
+    plain = imported(tmp_path / "none", "--bits", "4", "--importance", "none")
+    assert facts.files == plain.files
+    assert capsys.readouterr().out == ""
 
 
 def test_a_package_that_is_there_is_not_touched(

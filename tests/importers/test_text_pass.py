@@ -144,16 +144,24 @@ def test_text_that_is_too_short_or_not_the_models_is_refused(ids: list[int]) -> 
         TextPass(model(), ids)
 
 
-def test_activations_that_overflow_are_named() -> None:
+@pytest.mark.parametrize("size", [3e38, 3e30], ids=["themselves", "squared"])
+def test_where_activations_overflow_the_text_ends_and_the_rest_matters_alike(size: float) -> None:
     tiny = model()
-    huge = FloatPart("huge", np.full((64, 128), 3e38, np.float32))
+    huge = FloatPart("huge", np.full((64, 128), size, np.float32))
     products = [
         Product(name="layers.0.o", parts=(huge,)) if product.name == "layers.0.o" else product
         for product in tiny.products
     ]
+    bent = replace(tiny, products=tuple(products))
+    passing = TextPass(bent, IDS)
 
-    with pytest.raises(ModelError, match=r"layers\.0\.o: activations of the text are beyond"):
-        carried(replace(tiny, products=tuple(products)), IDS)
+    found = carry(passing, bent)
+
+    assert passing.problem == "layers.0.o: activations of the text are beyond float32"
+    before = carried(tiny, IDS)
+    for name in ("layers.0.qkv", "layers.0.o"):
+        np.testing.assert_array_equal(found[name], before[name])
+    assert [found[name] for name in ("layers.0.gate_up", "layers.1.qkv", "head")] == [None] * 3
 
 
 @pytest.mark.parametrize("has_head", [True, False])
