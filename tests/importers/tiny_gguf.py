@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import gguf
 import numpy as np
+import pytest
+
+from edge_agent.errors import ModelError
+from edge_agent.importers.gguf_door import open_gguf
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,6 +101,15 @@ def rows_of(model: Model, name: str) -> NDArray[np.float32]:
     """Return all rows of a product of an open model as floats."""
     product = next(product for product in model.products if product.name == name)
     return np.concatenate([part.floats(0, part.rows) for part in product.parts])
+
+
+def refusal(metadata: dict[str, Any], directory: Path) -> str:
+    """Return why a tiny model with `metadata` is refused; the sentence begins with its file."""
+    path = directory / "tiny.gguf"
+    TinyModel(metadata=metadata).write(path)
+    with pytest.raises(ModelError, match=r"^tiny\.gguf: ") as caught, open_gguf(path):
+        pass
+    return str(caught.value)
 
 
 def vocabulary() -> list[str]:

@@ -7,10 +7,13 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from edge_agent.worker import child as child_module
 from edge_agent.worker.child import Child
 from tests.worker.asking import is_alive
 
 if TYPE_CHECKING:
+    import pytest
+
     from edge_agent.messages import Request
 
 PATIENCE_S = 20.0
@@ -52,7 +55,8 @@ async def test_who_is_dismissed_after_its_death_was_killed_by_another() -> None:
     assert (gone.was_killed, gone.is_dismissed) == (True, True)
 
 
-async def test_a_child_that_ignores_its_stop_is_killed() -> None:
+async def test_a_child_that_ignores_its_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_module, "EXIT_LIMIT_S", 0.1)
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
     child = await Child.start([sys.executable, "-c", deaf], on_over=_ignore)
     await child.stop()
