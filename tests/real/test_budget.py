@@ -45,7 +45,9 @@ def anonymous():
 base, chance = anonymous(), random.Random(5)
 for number in range(num_requests):
     # The first fills a chunk and draws: what stays with the engine is there from then on.
-    prompt = 200 if number == 0 else chance.randint(1, longest)
+    # Every order of magnitude as often as the next: short ones, of which fixed costs are most, are
+    # many, and long ones, which are the cache's, do not take all the time.
+    prompt = 200 if number == 0 else int(longest ** chance.random())
     answer = chance.randint(2, 24)  # of 1, the step that takes the memory also gives it back
     engine.submit(Prepared(
         id=str(number), prompt=[chance.randrange(1000, 40_000) for _ in range(prompt)],
