@@ -9,6 +9,10 @@ A step takes about as long as its number of answers takes without a chunk, and a
 each token of a prompt. Both are learned from the engine's own clock, so a slower machine, a longer
 context or a neighbour are learned too. What decoding takes alone is measured and not inferred:
 while prompts are read beside answers, every so often a step goes without a chunk anyway.
+
+Not `step_costs`, by which drafts are weighed: there every step moves the expectation of all others,
+as a ratio of costs needs no more. Here a debt is added up over many steps, and what chunks teach of
+decoding would bend it: on some machines answers then lose more than they may, or prompts wait.
 """
 
 from __future__ import annotations

@@ -53,16 +53,19 @@ def plan(
     decode `kept_pace` of their pace; 0 is all of it.
     """
     decoding = [Work(slot=state.slot, num_tokens=1) for state in running if not state.unread]
+    prompts = [state for state in running if state.unread]
+    if not prompts:
+        return tuple(decoding)
     room = room_for_prompts(
         pace, answers=len(decoding), chunk_tokens=chunk_tokens, kept_pace=kept_pace
     )
-    return (*decoding, *_reading([state for state in running if state.unread], room))
+    return (*decoding, *_reading(prompts, room))
 
 
 def _reading(prompts: Sequence[SlotState], room: int) -> list[Work]:
-    order = _leaders(sorted(prompts, key=lambda state: (-state.rank, state.unread, state.arrival)))
-    if not order or not room:
+    if not room:
         return []
+    order = _leaders(sorted(prompts, key=lambda state: (-state.rank, state.unread, state.arrival)))
     oldest = min(order, key=lambda state: state.arrival)
     counts = dict.fromkeys((state.slot for state in order), 0)
     counts[oldest.slot] = min(oldest.unread, -(-room // _PARTS_OF_OLDEST))
