@@ -86,10 +86,23 @@ class Field:
         return [f"{name} is left out{why}" for name, why in self._absent.items()]
 
     def ours(
-        self, *, context: int, slots: int = 1, kv_dtype: str = "fp32", name: str = names.OURS
+        self,
+        *,
+        context: int,
+        slots: int = 1,
+        kv_dtype: str = "fp32",
+        name: str = names.OURS,
+        kept_pace: float = 0,
     ) -> list[Contestant]:
         """Return our engine with the large package."""
-        return self._engine(name, self._package, context=context, slots=slots, kv_dtype=kv_dtype)
+        return self._engine(
+            name,
+            self._package,
+            context=context,
+            slots=slots,
+            kv_dtype=kv_dtype,
+            kept_pace=kept_pace,
+        )
 
     def small(
         self, name: str, package: str, *, context: int, draft_tokens: int = 0
@@ -221,7 +234,7 @@ class Field:
             )
         ]
 
-    def _engine(  # what an engine is started with, named by keyword
+    def _engine(  # noqa: PLR0913  # what an engine is started with, named by keyword
         self,
         name: str,
         package: Path,
@@ -230,6 +243,7 @@ class Field:
         slots: int,
         kv_dtype: str,
         draft_tokens: int = 0,
+        kept_pace: float = 0,
     ) -> list[Contestant]:
         if not self._is_here(name, package):
             return []
@@ -246,6 +260,7 @@ class Field:
                 threads=self._threads,
                 kv_dtype=kv_dtype,
                 draft_tokens=draft_tokens,
+                kept_pace=kept_pace,
             )
         ]
 

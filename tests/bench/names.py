@@ -20,6 +20,8 @@ INT4 = "smollm2-int4"
 
 MEMORY = "memory"
 MEMORY_LONG = "memory at 32,768 tokens"
+PACE = "pace beside a prompt"
+IDLE = "idle daemon"
 TTFT = "first token behind 1,000 known"
 SHIPPED_PLAIN, SHIPPED_DRAFTS = "ours as shipped", "ours as shipped, drafts"
 INT4_PLAIN, INT4_DRAFTS = "ours int4", "ours int4, drafts"

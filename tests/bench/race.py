@@ -1,6 +1,7 @@
 """Our engine beside llama.cpp, onnxruntime-genai and vLLM, A B A B on one machine.
 
     python -m tests.bench.race [--track try|quick|full|long] [--only prefill,decode,…] [--rounds 3]
+        [--prompts 128,512] [--depths 128] [--streams 1,4] [--estimate]
 
 It prints medians, spreads, ratios and what became of each target, and writes `race.json` (every
 single figure), `race.png` and the logs of the runners into `--out`. Nothing else should be running:
@@ -24,19 +25,22 @@ import psutil
 
 from tests.bench import machine, packages
 from tests.bench.contestant import Contestant, Heat, Turn, turns
+from tests.bench.estimate import minutes
 from tests.bench.field import Field, peers_of
 from tests.bench.picture import draw
 from tests.bench.results import Run, series
 from tests.bench.stable import RunnerFailed, Stable
 from tests.bench.table import figures_table, targets_table
 from tests.bench.targets import TARGETS, judge
-from tests.bench.track import COURSES, SECTIONS, heats
+from tests.bench.track import COURSES, SECTIONS, Course, heats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 # The rest is left to the page cache, where our weights are.
 _ROOM_SHARE = 0.7
+# Fields of a course that options may replace.
+_LENGTHS = ("prompts", "depths", "streams")
 
 
 @dataclass(kw_only=True)
@@ -122,11 +126,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as an exception, which ends runners too
     home = packages.small_home(os.environ)
     peers = peers_of(os.environ)
-    packages.make_small(home, peers.models / "smollm2-hf")
+    if not args.estimate:
+        packages.make_small(home, peers.models / "smollm2-hf")
     entrants = Field(
         peers, package=packages.large(os.environ), small_home=home, threads=args.threads
     )
-    course = list(heats(COURSES[args.track], entrants, args.only))
+    course = list(heats(course_of(args), entrants, args.only))
+    print(f"about {minutes(course, args.rounds):.0f} minutes", file=sys.stderr)  # noqa: T201
+    if args.estimate:
+        return 0
     race = Race(out=args.out, rounds=args.rounds, absent=entrants.absent)
     race.run(course, lambda line: print(line, file=sys.stderr))  # noqa: T201  # how far it is
     print(race.tables())  # noqa: T201  # it is what was asked for
@@ -142,11 +150,26 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--track", choices=COURSES, default="quick")
     parser.add_argument("--only", type=_sections, default=(), help=f"of {', '.join(SECTIONS)}")
+    for name in _LENGTHS:
+        parser.add_argument(
+            f"--{name}", type=_numbers, metavar="N,…", help="instead of the track's"
+        )
+    parser.add_argument("--estimate", action="store_true", help="only say how long it would take")
     parser.add_argument("--rounds", type=_at_least_one, default=3)
     parser.add_argument("--out", type=Path, default=Path("race"), help="new or overwritten (race)")
     threads = len(os.sched_getaffinity(0))
     parser.add_argument("--threads", type=_at_least_one, default=threads, help="for each runner")
     return parser.parse_args(arguments)
+
+
+def course_of(args: argparse.Namespace) -> Course:
+    """Return the track that is asked for, with the asked lengths instead of its own."""
+    asked = {name: found for name in _LENGTHS if (found := getattr(args, name))}
+    return dataclasses.replace(COURSES[args.track], **asked)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(_at_least_one, text.split(",")))
 
 
 def _sections(text: str) -> tuple[str, ...]:

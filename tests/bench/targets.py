@@ -142,6 +142,17 @@ TARGETS = (
         for target in _speed(names.streams(count), [(names.LLAMA_Q4_0, bound)])
     ),
     Target(
+        what="pace that an answer keeps beside a prompt",
+        of=Key(names.PACE, names.OURS, "kept_pace"),
+        bound=0.5,
+    ),
+    Target(
+        what="idle daemon with a loaded model, % of a core",
+        of=Key(names.IDLE, names.DAEMON, "cpu_percent"),
+        sense="at most",
+        bound=0.5,
+    ),
+    Target(
         what="SmolLM2, 4 streams over vLLM",
         of=Key(names.SMOLLM2_STREAMS, names.DAEMON, "tok_s"),
         over=(Key(names.SMOLLM2_STREAMS, names.VLLM, "tok_s"),),

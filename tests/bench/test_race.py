@@ -12,9 +12,9 @@ import pytest
 
 from tests.bench import names
 from tests.bench.field import Field, peers_of
-from tests.bench.race import Race, parse
+from tests.bench.race import Race, course_of, parse
 from tests.bench.stable import ROOT
-from tests.bench.track import Course, heats
+from tests.bench.track import COURSES, Course, heats
 from tests.bench.workloads import Workload
 from tests.importers.tiny_hf import TinyHf
 
@@ -110,11 +110,17 @@ def test_the_quick_track_of_all_sections_is_the_default() -> None:
     assert parse(["--only", "decode,ttft"]).only == ("decode", "ttft")
 
 
+def test_lengths_may_be_asked_for_instead_of_the_tracks() -> None:
+    course = course_of(parse(["--track", "full", "--depths", "4096", "--streams", "2,8"]))
+    assert course == replace(COURSES["full"], depths=(4096,), streams=(2, 8))
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (["--only", "decode,swim"], "swim is none of prefill, decode"),
         (["--rounds", "0"], "0 is less than 1"),
+        (["--depths", "128,0"], "0 is less than 1"),
         (["--track", "marathon"], "marathon"),
     ],
 )

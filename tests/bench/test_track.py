@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -34,6 +35,12 @@ def test_only_the_sections_that_are_asked_for_are_run(field: Field) -> None:
     found = [heat.section for heat in heats(COURSES["full"], field, {"ttft", "streams"})]
     assert found == ["streams", "ttft"]
     assert {heat.section for heat in heats(COURSES["full"], field)} == set(SECTIONS)
+
+
+def test_a_depth_is_run_alike_with_and_without_others(field: Field) -> None:
+    for depth in COURSES["full"].depths:
+        alone = list(heats(replace(COURSES["full"], depths=(depth,)), field, {"decode"}))
+        assert set(alone) <= set(heats(COURSES["full"], field, {"decode"}))
 
 
 def test_ids_of_prompts_are_those_of_the_course(field: Field) -> None:

@@ -34,6 +34,8 @@ class Course:
     """At which the reading of prompts is timed."""
     depths: tuple[int, ...] = (128,)
     """Behind which decoding is timed."""
+    shallow_tokens: int = 128
+    """Up to this depth everybody decodes; deeper, who has a smaller cache does so besides."""
     new_tokens: int = 32
     streams: tuple[int, ...] = (1, 2, 4, 8)
     stream_tokens: int = 128
@@ -43,6 +45,8 @@ class Course:
     memory_tokens: int = 512
     long_memory_tokens: int | None = None
     small_new_tokens: int = 128
+    rest_s: float = 30
+    """Of the idle daemon."""
     draft_new_tokens: int = 160
     """Of each answer of a workload at most."""
     perplexity_tokens: int = 10_240
@@ -58,6 +62,7 @@ COURSES = {
     "try": Course(
         prompts=(32,),
         depths=(32, 64),
+        shallow_tokens=32,
         new_tokens=4,
         streams=(1, 2),
         stream_tokens=32,
@@ -65,6 +70,7 @@ COURSES = {
         memory_tokens=32,
         long_memory_tokens=64,
         small_new_tokens=8,
+        rest_s=1,
         draft_new_tokens=4,
         perplexity_tokens=1024,
     ),
@@ -132,7 +138,7 @@ def _decode(course: Course, field: Field) -> Iterator[Heat]:
         laps = []
         peers = [field.llama(names.LLAMA_Q4_0, context=context)]
         peers.append(field.genai(names.GENAI_128, context=context))
-        if depth == min(course.depths):
+        if depth <= course.shallow_tokens:
             share = Task(kind="share", tokens=depth, new_tokens=STEPS)
             laps.append(_lap(names.share(depth), share, field.ours(context=context)))
             if course.has_all_peers:
@@ -168,6 +174,24 @@ def _ttft(course: Course, field: Field) -> Iterator[Heat]:
     ours = field.ours(context=_SHORT_CONTEXT)
     llama = field.llama(names.LLAMA_Q4_0, context=_SHORT_CONTEXT)
     yield _heat(_lap(names.TTFT, task, ours, llama))
+
+
+def _pace(course: Course, field: Field) -> Iterator[Heat]:
+    task = Task(
+        kind="pace",
+        tokens=course.system_tokens,
+        tail=course.stream_tokens,
+        new_tokens=course.new_tokens,
+    )
+    kept_pace = config.Engine().kept_pace
+    ours = field.ours(context=_SHORT_CONTEXT, slots=2, kept_pace=kept_pace)
+    yield _heat(_lap(names.PACE, task, ours))
+
+
+def _idle(course: Course, field: Field) -> Iterator[Heat]:
+    slots = 4  # as the streams have them: they share the process
+    task = Task(kind="idle", tokens=course.stream_tokens, rest_s=course.rest_s)
+    yield _heat(_lap(names.IDLE, task, field.daemon(names.DAEMON, names.SHIPPED, slots=slots)))
 
 
 def _memory(course: Course, field: Field) -> Iterator[Heat]:
@@ -230,8 +254,10 @@ SECTIONS: dict[str, Callable[[Course, Field], Iterator[Heat]]] = {
     "decode": _decode,
     "streams": _streams,
     "ttft": _ttft,
+    "pace": _pace,
     "memory": _memory,
     "drafts": _drafts,
     "kv": _kv,
     "smollm2": _smollm2,
+    "idle": _idle,
 }

@@ -1,8 +1,8 @@
 """A server of OpenAI's protocol, ours or vLLM: `python -m tests.bench.runners.openai OPTIONS`.
 
 Options: `command` (with `{port}` in it), `environ` (likewise), `model`, and `about`, the path at
-which the server tells its version. Only streams are timed, where they arrive: what the server does
-beside computing is in the figure.
+which the server tells its version. Streams are timed where they arrive, so that what the server
+does beside computing is in the figure; and what it computes while nothing is asked.
 """
 
 from __future__ import annotations
@@ -40,15 +40,23 @@ class OpenAi:
         self._is_warm = False
 
     def run(self, task: Task) -> Figures:
-        """Time `task.streams` conversations at once."""
-        if task.kind != "streams":
+        """Time `task.streams` conversations at once, or the rest after one."""
+        if task.kind not in ("streams", "idle"):
             msg = f"{task.kind} is not timed over HTTP"
             raise ValueError(msg)
         if not self._is_warm:
             self._together(task, _WARM_UP_TOKENS)
             self._is_warm = True
+        if task.kind == "idle":
+            return self._idle(task.rest_s)
         new_tokens = task.stream_tokens(read_per_token=_READ_PER_TOKEN)
         return {"tok_s": together_tok_s(self._together(task, new_tokens))}
+
+    def _idle(self, rest_s: float) -> Figures:
+        """Return the share of one core that the loaded server takes while nobody asks."""
+        before_s = self._server.cpu_s()
+        time.sleep(rest_s)
+        return {"cpu_percent": 100 * (self._server.cpu_s() - before_s) / rest_s}
 
     def _together(self, task: Task, new_tokens: int) -> list[list[Arrival]]:
         self._seeds += task.streams

@@ -1,6 +1,7 @@
 """Our engine, in this very process: `python -m tests.bench.runners.ours OPTIONS`.
 
-Options: `package`, `slots`, `context`, `threads`, `kv_dtype`, `draft_tokens`. Prompts are made-up
+Options: `package`, `slots`, `context`, `threads`, `kv_dtype`, `draft_tokens`, `kept_pace` (0 where
+the reading of later prompts is not timed, and shall be over soon). Prompts are made-up
 ids and answers do not stop early, but for `answers`: those are to real questions. Speed is that of
 the engine's steps: the daemon has a process of its own.
 """
@@ -44,7 +45,7 @@ class Ours(Timer):
             queue_requests=options["slots"],
             kv_dtype=options["kv_dtype"],
             draft_tokens=options["draft_tokens"],
-            kept_pace=0,  # the reading of later prompts is not timed, and shall be over soon
+            kept_pace=options["kept_pace"],
         )
         manifest = read_manifest(package)
         self._package, self._kv_dtype = package, options["kv_dtype"]
@@ -73,6 +74,31 @@ class Ours(Timer):
         found = measure_share(self._engine, self._package, self._kv_dtype)
         self._drain()
         return found._asdict()
+
+    def pace(self, task: Task) -> Figures:
+        """Time an answer alone, then beside a prompt until that is read, then alone again."""
+        # Beside a prompt a token may come with each of the prompt's.
+        most = 1 + 2 * task.new_tokens + task.tokens
+        self._submit("answer", self.new_prompt(task, task.tail), most)
+        self._until_read()
+        before_s = self._steps_s(task.new_tokens)
+        self._submit("prompt", self.new_prompt(task, task.tokens), 1)
+        began_s, tokens = time.perf_counter(), 0
+        while self._engine.waiting or self._engine.prefilling:
+            self._engine.step()
+            tokens += 1
+        beside_s = (time.perf_counter() - began_s) / tokens
+        alone_s = (before_s + self._steps_s(task.new_tokens)) / 2
+        self._engine.cancel("answer")
+        self._drain()
+        return {"kept_pace": alone_s / beside_s, "alone_s": alone_s, "beside_s": beside_s}
+
+    def _steps_s(self, count: int) -> float:
+        """Return the seconds of one of `count` steps."""
+        began_s = time.perf_counter()
+        for _ in range(count):
+            self._engine.step()
+        return (time.perf_counter() - began_s) / count
 
     def streams(self, task: Task) -> Figures:
         """Time steps of all answers at once; while later prompts are read, the first go on."""

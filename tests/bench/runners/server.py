@@ -54,6 +54,13 @@ class Server:
                 if line.startswith(b"data:") and data != b"[DONE]":
                     yield at_s, json.loads(data)
 
+    def cpu_s(self) -> float:
+        """Return the CPU time that the server's family took so far."""
+        family = [psutil.Process(self.process.pid)]
+        family += family[0].children(recursive=True)
+        times = [each.cpu_times() for each in family]
+        return sum(each.user + each.system for each in times)
+
     def engine_pid(self) -> int:
         """Return the process of the server's family that holds most memory of its own."""
         family = [psutil.Process(self.process.pid)]

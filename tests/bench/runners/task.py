@@ -13,13 +13,14 @@ class Task:
     """One piece of work, the same for every runner that takes part."""
 
     kind: str
-    """prefill, decode, streams, ttft, memory, share, answers or perplexity."""
+    """prefill, decode, streams, ttft, memory, share, pace, idle, answers or perplexity."""
     tokens: int = 0
     """Of the prompt; of each prompt, where there are more."""
     new_tokens: int = 0
     """Of each answer that are timed."""
     tail: int = 0
-    """Tokens of a prompt behind those that it shares with an earlier one, for `ttft`."""
+    """Tokens of a prompt behind those that it shares with an earlier one, for `ttft`; of the prompt
+    of the answer that runs, for `pace`."""
     streams: int = 1
     """Answers at once."""
     reps: int = 1
@@ -27,6 +28,8 @@ class Task:
     first_id: int = 1000
     """Lower ids are bytes, and those from `first_id + num_ids` on may be control tokens."""
     num_ids: int = 16_000
+    rest_s: float = 0
+    """How long nothing is asked, for `idle`."""
     workload: str = ""
     """A kind of prompts of `tests.bench.workloads`, for `answers`."""
 
