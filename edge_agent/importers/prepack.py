@@ -24,6 +24,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper
 from edge_agent.engine.decoder import session_options
 from edge_agent.engine.heap import fresh_blocks
 from edge_agent.errors import ModelError
+from edge_agent.importers.branches import all_nodes
 from edge_agent.modelstore import disk
 from edge_agent.modelstore.machine_key import this_machine
 from edge_agent.modelstore.progress import Stage
@@ -116,7 +117,7 @@ def _products(model: ModelProto) -> Iterator[tuple[NodeProto, bytes]]:
     Names of nodes and activations are left out of it, so that equal products are equal bytes.
     """
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in model.graph.node:
+    for node in all_nodes(model.graph):
         own = [weights[name] for name in node.input if name in weights]
         if node.op_type in _PACKING_OPS and any(map(_is_external, own)):
             yield node, _bytes(_alone(node, own, model))

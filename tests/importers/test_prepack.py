@@ -15,6 +15,7 @@ from edge_agent.engine.batch import Row
 from edge_agent.engine.decoder import Decoder
 from edge_agent.engine.kv_cache import KvDtype
 from edge_agent.errors import ModelError
+from edge_agent.importers.branches import all_nodes
 from edge_agent.importers.prepack import prepack
 from edge_agent.modelstore import disk
 from edge_agent.modelstore.manifest import File, Manifest
@@ -58,11 +59,12 @@ def quiet() -> Progress:
 
 
 def logits(
-    package: Path, manifest: Manifest, kv_dtype: KvDtype = KvDtype.FP32
+    package: Path, manifest: Manifest, kv_dtype: KvDtype = KvDtype.FP32, *, num: int = len(TOKENS)
 ) -> NDArray[np.float32]:
-    """Return the logits of all TOKENS."""
+    """Return the logits of the first `num` TOKENS."""
     decoder = Decoder(package, manifest, slots=1, tokens=CONTEXT, threads=1, kv_dtype=kv_dtype)
-    row = Row(slot=0, past=0, tokens=TOKENS.tolist(), num_logits=len(TOKENS))
+    tokens = TOKENS[:num].tolist()
+    row = Row(slot=0, past=0, tokens=tokens, num_logits=len(tokens))
     return decoder.forward([row]).copy()
 
 
@@ -125,25 +127,19 @@ def test_graphs_share_what_they_multiply_alike(tmp_path: Path) -> None:
     assert len(pieces) == 1
 
 
-def test_a_weight_that_two_graphs_multiply_otherwise_is_packed_for_both(tmp_path: Path) -> None:
+def test_a_weight_that_a_graph_multiplies_in_two_ways_is_packed_for_both(tmp_path: Path) -> None:
     manifest = written(tmp_path, DECODERS["int4"])
-    path = tmp_path / manifest.graphs["fp16"]
-    model = onnx.load(path, load_external_data=False)
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if attribute.name == "accuracy_level":
-                attribute.i = 4
-    path.write_bytes(model.SerializeToString())
-    plain = {kv: logits(tmp_path, manifest, kv) for kv in (KvDtype.FP32, KvDtype.FP16)}
+    few_and_many = (5, len(TOKENS))
+    plain = [logits(tmp_path, manifest, num=num) for num in few_and_many]
 
     prepack(tmp_path, manifest, threads=1, progress=quiet())
 
-    one, other = (
-        packed_pieces(tmp_path / f"decoder.{kv}.prepared.onnx") for kv in ("fp32", "fp16")
-    )
-    assert not set(one) & set(other)
-    for kv, expected in plain.items():
-        np.testing.assert_array_equal(logits(tmp_path, manifest, kv), expected)
+    model = onnx.load(tmp_path / "decoder.fp32.prepared.onnx", load_external_data=False)
+    weight = next(t for t in model.graph.initializer if t.name == "layers.0.qkv.values")
+    packed = [e.value for e in weight.external_data if e.key.startswith("prepacked_")]
+    assert len(packed) == len(set(packed)) == len(few_and_many)
+    for num, expected in zip(few_and_many, plain, strict=True):
+        np.testing.assert_array_equal(logits(tmp_path, manifest, num=num), expected)
 
 
 def test_preparing_again_makes_the_same_bytes(tmp_path: Path) -> None:
@@ -174,7 +170,7 @@ def test_a_product_that_cannot_be_packed_is_named(tmp_path: Path) -> None:
     manifest = written(tmp_path, DECODERS["int4"])
     path = tmp_path / manifest.graphs["fp32"]
     model = onnx.load(path, load_external_data=False)
-    product = next(node for node in model.graph.node if node.op_type == "MatMulNBits")
+    product = next(node for node in all_nodes(model.graph) if "layers.0.qkv.values" in node.input)
     next(a for a in product.attribute if a.name == "bits").i = 5
     path.write_bytes(model.SerializeToString())
 
