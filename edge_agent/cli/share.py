@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from edge_agent.cli.bandwidth import Probe, paired_share
-from edge_agent.modelstore.fit import kv_bytes_per_token, packed_bytes
+from edge_agent.modelstore.fit import kv_bytes_per_token, streamed_bytes
 from edge_agent.modelstore.manifest import read_manifest
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def measure_share(engine: Engine, package: Path, kv_dtype: str) -> Share:
     the processor's own caches, and norms and scales are a thousandth of the rest.
     """
     manifest = read_manifest(package)
-    weights = packed_bytes(manifest.shape, manifest.quantization)
+    weights = streamed_bytes(manifest.shape, manifest.quantization)
     per_token = kv_bytes_per_token(manifest.shape, kv_dtype)
 
     def burst() -> float:
@@ -46,4 +46,4 @@ def measure_share(engine: Engine, package: Path, kv_dtype: str) -> Share:
 def step_gb(package: Path) -> float:
     """Return the gigabytes of weights that every step reads."""
     manifest = read_manifest(package)
-    return packed_bytes(manifest.shape, manifest.quantization) / 1e9
+    return streamed_bytes(manifest.shape, manifest.quantization) / 1e9

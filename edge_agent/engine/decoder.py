@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edge_agent.engine.batch import Batch, Row
-    from edge_agent.modelstore.manifest import Manifest
+    from edge_agent.modelstore.manifest import Activations, Manifest
     from edge_agent.modelstore.prepared import Graph
 
 # Measured on Phi-4-mini's attention: 16 tokens are read faster by the kernel for int8 caches than
@@ -43,8 +43,8 @@ _LEAST_CHUNK_TOKENS = 32
 _MOST_BINDINGS = 64
 
 
-def session_options(threads: int) -> ort.SessionOptions:
-    """Return the one set of options that every model is loaded with."""
+def session_options(threads: int, activations: Activations) -> ort.SessionOptions:
+    """Return the one set of options that models are loaded with, and that packs their weights."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -60,6 +60,9 @@ def session_options(threads: int) -> ort.SessionOptions:
         "session.prepack.enable_parallel": "0",
         # Without it a shared tensor that is reshaped would be copied to the heap at load.
         "optimization.constant_folding_max_output_size_in_bytes": "1048576",
+        # The kernels of that library for ARM64 round all of a row alike, not by blocks: what the
+        # rounding of blocks takes off would no longer be what they lose.
+        "mlas.disable_kleidiai": "1" if activations == "exact" else "0",
     }.items():
         options.add_session_config_entry(key, value)
     return options
@@ -192,25 +195,24 @@ def _load(
         )
         raise ModelError(msg)
     graph = find_graph(package, manifest, name)
+    options = session_options(threads, manifest.quantization.activations)
     if graph.lock is None:
-        return graph, _session(graph.path, threads)
+        return graph, _session(graph.path, options)
     try:
         weights, tail = package / WEIGHTS, manifest.files[WEIGHTS].bytes
         read_ahead(weights, start=tail)
-        session = _session(graph.path, threads)
+        session = _session(graph.path, options)
         read_again_ahead(weights, start=tail)
     except (ModelError, OSError) as exc:
         graph = give_up(package, name, graph, str(exc))
-        session = _session(graph.path, threads)
+        session = _session(graph.path, options)
     return graph, session
 
 
-def _session(graph: Path, threads: int) -> ort.InferenceSession:
+def _session(graph: Path, options: ort.SessionOptions) -> ort.InferenceSession:
     try:
         with fresh_blocks():
-            return ort.InferenceSession(
-                str(graph), session_options(threads), providers=["CPUExecutionProvider"]
-            )
+            return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     except Exception as exc:  # onnxruntime raises classes of its own, without a common base
         msg = f"{graph}: {exc}"
         raise ModelError(msg) from exc

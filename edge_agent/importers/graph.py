@@ -26,9 +26,8 @@ from edge_agent.importers.quantize import BYTE, NIBBLE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from edge_agent.importers.products import Activations
     from edge_agent.importers.weights import Region
-    from edge_agent.modelstore.manifest import Rope, Shape
+    from edge_agent.modelstore.manifest import Activations, Rope, Shape
 
 __all__ = ["KvDtype", "Plan", "decoder"]
 

@@ -96,7 +96,8 @@ def prepack(package: Path, manifest: Manifest, *, threads: int, progress: Progre
         packed: dict[bytes, tuple[_Blob, ...]] = {}
         done_bytes = 0
         for product, num_bytes in sizes.items():
-            packed[product] = _pack(product, package, tail, threads)
+            options = session_options(threads, manifest.quantization.activations)
+            packed[product] = _pack(product, package, tail, options)
             done_bytes += num_bytes
             show(done_bytes)
         copies = {name: _prepared(graph, packed) for name, graph in graphs.items()}
@@ -155,9 +156,10 @@ def _packed_bytes(product: bytes) -> int:
     return sum(sizes.values()) + scales + _ALIGNMENT_BYTES
 
 
-def _pack(product: bytes, package: Path, tail: Tail, threads: int) -> tuple[_Blob, ...]:
+def _pack(
+    product: bytes, package: Path, tail: Tail, options: ort.SessionOptions
+) -> tuple[_Blob, ...]:
     """Append the packed weights of `product` to the tail and return where they lie."""
-    options = session_options(threads)
     # The product as it stands: what the decoder's own optimizations make of it is the same kernel.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.optimized_model_filepath = str(tail.scratch / _GRAPH)

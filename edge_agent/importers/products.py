@@ -10,7 +10,7 @@ for every quantized weight, the fastest there is.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import helper
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
     from edge_agent.importers.nodes import Nodes
     from edge_agent.importers.stored import Stored
-
-Activations = Literal["exact", "int8"]
+    from edge_agent.modelstore.manifest import Activations
 
 # Values of MatMulNBits' accuracy_level.
 _FP32_ACTIVATIONS = 0

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _FLOAT_BYTES = 4
 _FLOAT_BITS = 32
+_NIBBLE_BITS = 4
 # A float scale and a float sum beside the codes of each packed block.
 _PACKED_BLOCK_BYTES = 8
 _RAW_BLOCK_BYTES = 4
@@ -111,13 +112,24 @@ def linear_weights(shape: Shape) -> int:
 
 
 def packed_bytes(shape: Shape, quantization: Quantization) -> int:
-    """Return the bytes of all weights as onnxruntime multiplies them (head tied)."""
-    return _weight_bytes(shape, quantization, _PACKED_BLOCK_BYTES)
+    """Return the bytes of all weights as onnxruntime multiplies them (head tied).
+
+    Twice those of 4-bit weights that meet exact activations: steps of few rows and of many multiply
+    them by different kernels, each of which packs them its own way.
+    """
+    parts = _weight_parts(shape, quantization, _PACKED_BLOCK_BYTES)
+    is_exact = quantization.activations == "exact"
+    return sum(2 * part if is_exact and bits == _NIBBLE_BITS else part for bits, part in parts)
+
+
+def streamed_bytes(shape: Shape, quantization: Quantization) -> int:
+    """Return the bytes of weights that a step reads: each weight once (head tied)."""
+    return sum(part for _, part in _weight_parts(shape, quantization, _PACKED_BLOCK_BYTES))
 
 
 def raw_bytes(shape: Shape, quantization: Quantization) -> int:
     """Return the bytes of `weights.bin` before it is packed for a device (head tied)."""
-    return _weight_bytes(shape, quantization, _RAW_BLOCK_BYTES)
+    return sum(part for _, part in _weight_parts(shape, quantization, _RAW_BLOCK_BYTES))
 
 
 def fit(  # noqa: PLR0913  # the plain values that it depends on, each named
@@ -226,16 +238,20 @@ def _fixed(shape: Shape, *, slots: int, chunk_tokens: int) -> Iterator[Line]:
     yield Line("program", "daemon and engine", PROGRAM_BYTES)
 
 
-def _weight_bytes(shape: Shape, quantization: Quantization, block_bytes: int) -> int:
+def _weight_parts(
+    shape: Shape, quantization: Quantization, block_bytes: int
+) -> tuple[tuple[int, int], ...]:
+    """Return bits and bytes of the weights of all layers, and of the head."""
     linears = _bytes(
         linear_weights(shape), quantization.bits, quantization.block, block_bytes=block_bytes
     )
-    return linears + _bytes(
+    head = _bytes(
         shape.vocab * shape.hidden,
         quantization.head_bits,
         quantization.head_block,
         block_bytes=block_bytes,
     )
+    return (quantization.bits, linears), (quantization.head_bits, head)
 
 
 def _bytes(weights: int, bits: int, block: int, *, block_bytes: int) -> int:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 FILE_NAME = "manifest.json"
 FORMAT = 2
 
+Activations = Literal["exact", "int8"]
+"""How products take their activations: see `Quantization`."""
+
 # Files that a manifest never lists: itself, and what a machine prepares for itself.
 _RESERVED = re.compile(r"manifest\.json|prepared\b.*|.*\.prepared\..*")
 # Thousands of files and factors; a real manifest has a few kilobytes.
@@ -72,8 +75,8 @@ class Quantization(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """How most weights are stored, bits and block of the linears and of the head, and multiplied.
 
     A summary for people and for arithmetic: the graph holds what is true of each weight. 32 bits
-    are floats, which have no blocks (block 0). `activations`: with `exact` 4-bit weights multiply
-    in fp32 and 8-bit weights meet activations in two int8 terms; with `int8` every product takes
+    are floats, which have no blocks (block 0). `activations`: with `exact` weights meet them in
+    two int8 terms, or 4-bit weights in fp32 where rows are many; with `int8` every product takes
     its activations as one term of int8 blocks, which is fastest.
     """
 
@@ -81,7 +84,7 @@ class Quantization(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     block: int
     head_bits: Literal[4, 8, 32]
     head_block: int
-    activations: Literal["exact", "int8"]
+    activations: Activations
 
 
 class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,7 +14,7 @@ from edge_agent.engine.kv_cache import KvDtype
 from edge_agent.engine.kv_scales import write_kv_scales
 from edge_agent.errors import ModelError
 from edge_agent.modelstore.scales import SCALES
-from tests.importers.tiny_decoder import CONTEXT, SHAPE, TinyDecoder
+from tests.importers.tiny_decoder import CONTEXT, SHAPE, Kind, TinyDecoder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,8 @@ PROMPT = [5, 150, 17, 99, 3, 80, 42, 42, 7, 101, 64]
 
 def with_scales(package: Path, kv_dtype: KvDtype, *, slots: int) -> Decoder:
     """Load a tiny decoder; keys and values of it stay below 8."""
-    manifest, _ = TinyDecoder().write(package)
+    # Floats: a product of theirs is the same whatever the number of rows.
+    manifest, _ = TinyDecoder(kinds={"": Kind(32)}).write(package)
     scales = np.full((SHAPE.layers, 2, SHAPE.kv_heads, SHAPE.head_dim), 8 / 127, np.float32)
     write_kv_scales(package / SCALES, SHAPE, scales)
     return Decoder(package, manifest, slots=slots, tokens=CONTEXT, threads=1, kv_dtype=kv_dtype)

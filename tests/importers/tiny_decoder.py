@@ -16,8 +16,8 @@ from edge_agent.modelstore.manifest import FORMAT, Manifest, Quantization, Rope,
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edge_agent.importers.products import Activations
     from edge_agent.importers.weights import Region
+    from edge_agent.modelstore.manifest import Activations
 
 F32 = NDArray[np.float32]
 

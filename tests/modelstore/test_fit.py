@@ -17,6 +17,7 @@ from edge_agent.modelstore.fit import (
     linear_weights,
     packed_bytes,
     raw_bytes,
+    streamed_bytes,
 )
 from edge_agent.modelstore.manifest import Quantization
 from tests.shapes import PHI
@@ -78,6 +79,16 @@ def test_an_8_bit_head_costs_what_was_published() -> None:
 @pytest.mark.parametrize(("kv_dtype", "kibibytes"), [("fp32", 256), ("fp16", 128), ("int8", 64)])
 def test_a_token_takes_the_cache_that_was_published(kv_dtype: str, kibibytes: int) -> None:
     assert kv_bytes_per_token(PHI, kv_dtype) == kibibytes << 10
+
+
+def test_exact_4_bit_weights_are_packed_for_two_kernels_and_a_step_reads_one() -> None:
+    once, both = (
+        int4(128, head_bits=8),
+        msgspec.structs.replace(int4(128, head_bits=8), activations="exact"),
+    )
+    head = PHI.vocab * PHI.hidden * (1 + 8 / 128)
+    assert streamed_bytes(PHI, both) == packed_bytes(PHI, once)
+    assert packed_bytes(PHI, both) == 2 * packed_bytes(PHI, once) - head
 
 
 def test_floats_have_no_blocks() -> None:
