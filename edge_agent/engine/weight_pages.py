@@ -14,7 +14,7 @@ import ctypes
 import mmap
 from pathlib import Path
 
-from edge_agent.modelstore.huge_pages import HUGE_PAGE_BYTES
+from edge_agent.modelstore.prepared import HUGE_PAGE_BYTES
 
 
 def read_ahead(path: Path, *, start: int) -> int:

@@ -11,8 +11,6 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from edge_agent.modelstore.huge_pages import bring_in
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -24,16 +22,13 @@ def checksums(fd: int, begin: int, end: int, report: Callable[[int], None]) -> t
     """Return the CRC-32 of each CHUNK_BYTES of bytes [begin, end) of the open file `fd`.
 
     The last chunk may be shorter, also because the file is. `report` gets the bytes done so far.
-    What the cache did not have of them lies in huge pages afterwards.
 
     Raises:
         OSError: the file cannot be read.
     """
 
     def checksum(start: int) -> int:
-        stop = min(start + CHUNK_BYTES, end)
-        bring_in(fd, start, stop)
-        return zlib.crc32(os.pread(fd, stop - start, start))
+        return zlib.crc32(os.pread(fd, min(CHUNK_BYTES, end - start), start))
 
     found = []
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:

@@ -41,6 +41,9 @@ WEIGHTS = "weights.bin"
 # There while the tail of the weights is being written, or was given up: its bytes mean nothing.
 UNFINISHED = "prepared.unfinished"
 FORMAT: Literal[1] = 1
+# Of x86 and of ARM64 kernels with 4 KiB pages. Read through them, weights take a fifth less time:
+# a product waits for addresses where each 4 KiB have one of their own.
+HUGE_PAGE_BYTES = 2 << 20
 
 
 class Prepared(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -18,10 +18,10 @@ import msgspec
 from edge_agent.errors import ModelError
 from edge_agent.modelstore.checksums import checksums
 from edge_agent.modelstore.disk import DISK_FULL
-from edge_agent.modelstore.huge_pages import HUGE_PAGE_BYTES
 from edge_agent.modelstore.prepared import (
     FILE_NAME,
     FORMAT,
+    HUGE_PAGE_BYTES,
     UNFINISHED,
     WEIGHTS,
     Prepared,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge_agent.engine.weight_pages import read_again_ahead, read_ahead
-from edge_agent.modelstore.huge_pages import HUGE_PAGE_BYTES
+from edge_agent.modelstore.prepared import HUGE_PAGE_BYTES
 
 SIZE = 4 * HUGE_PAGE_BYTES + 12_345
 

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edge_agent.errors import ModelError
-from edge_agent.modelstore.huge_pages import HUGE_PAGE_BYTES
 from edge_agent.modelstore.manifest import read_manifest
-from edge_agent.modelstore.prepared import UNFINISHED, fault, read_prepared
+from edge_agent.modelstore.prepared import HUGE_PAGE_BYTES, UNFINISHED, fault, read_prepared
 from edge_agent.modelstore.progress import Progress
 from edge_agent.modelstore.rewriting import rewriting
 from edge_agent.modelstore.store import ModelStore
