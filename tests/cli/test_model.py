@@ -38,7 +38,7 @@ def test_a_model_is_listed_pulled_shown_verified_and_removed(
     assert "can be pulled" in said("list")
     assert json.loads(said("show", "tiny"))["source"]["requirement"] == "tiny-model==1.0"
     said("pull", "tiny")
-    assert said("list").split() == ["tiny", "0.2", "MB", "here"]
+    assert said("list").split() == ["tiny", "0.3", "MB", "here"]
     assert json.loads(said("show", "tiny"))["shape"]["layers"] == 2
     assert "every file is what it should be" in said("verify", "tiny")
     assert "removed" in said("remove", "tiny")
