@@ -13,7 +13,10 @@ _KIB = 1024
 def read_text(path: Path) -> str | None:
     """Return what `path` holds."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        # No buffer and no text layer: they ask the kernel thrice more than there is to read, and
+        # these files are read each second for as long as the daemon runs.
+        with path.open("rb", buffering=0) as file:
+            return file.read().decode(errors="replace")
     except OSError:
         return None
 
