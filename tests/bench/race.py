@@ -3,9 +3,10 @@
     python -m tests.bench.race [--track try|quick|full|long] [--only prefill,decode,…] [--rounds 3]
         [--prompts 128,512] [--depths 128] [--streams 1,4] [--estimate]
 
-It prints medians, spreads, ratios and what became of each target, and writes `race.json` (every
-single figure), `race.png` and the logs of the runners into `--out`. Nothing else should be running:
-times on a busy machine mean nothing, and the load before each turn is written down.
+It prints medians, spreads, ratios, how much of each contestant's memory lay in huge pages, and
+what became of each target, and writes `race.json` (every single figure), `race.png` and the logs of
+the runners into `--out`. Nothing else should be running: times on a busy machine mean nothing, and
+the load before each turn is written down.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from tests.bench import machine, packages
 from tests.bench.contestant import Contestant, Heat, Turn, turns
 from tests.bench.estimate import minutes
 from tests.bench.field import Field, peers_of
+from tests.bench.huge_pages import pages_notes
 from tests.bench.picture import draw
 from tests.bench.results import Run, series
 from tests.bench.stable import RunnerFailed, Stable
@@ -90,14 +92,15 @@ class Race:
         """Return what people read."""
         figures = series(self.runs)
         judged = [judge(target, figures) for target in TARGETS]
-        return "\n\n".join([figures_table(figures), targets_table(judged), *self.absent])
+        pages = "\n".join(pages_notes(self.runs))
+        return "\n\n".join([figures_table(figures), pages, targets_table(judged), *self.absent])
 
     def _turn(self, stable: Stable, section: str, turn: Turn) -> Run:
         contestant, lap = turn.contestant, turn.lap
         if lap.is_fresh:
             stable.refresh(contestant)
         load_1m, began_s, others_s = os.getloadavg()[0], time.monotonic(), 0.0
-        figures, error = {}, None
+        figures, pages, error = {}, None, None
         try:
             told = stable.loaded(contestant).facts
             self.facts.setdefault(section, {})[contestant.name] = told
@@ -105,6 +108,7 @@ class Race:
             began_s = time.monotonic()
             figures = stable.run(contestant, lap.task)
             others_s = stable.others_cpu_s(contestant) - others_s
+            pages = stable.pages(contestant)
         except RunnerFailed as exc:
             error = str(exc)
         return Run(
@@ -116,6 +120,7 @@ class Race:
             seconds=round(time.monotonic() - began_s, 3),
             others_cpu_s=round(others_s, 3),
             figures=figures,
+            pages=pages,
             error=error,
         )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from tests.bench.huge_pages import Pages
     from tests.bench.runners.task import Figures
 
 
@@ -27,6 +28,8 @@ class Run:
     others_cpu_s: float
     """What the other loaded contestants computed meanwhile: next to nothing, or it counts less."""
     figures: Figures = field(default_factory=dict)
+    pages: Pages | None = None
+    """How the memory lay of who computed them, right after; None: that is not known."""
     error: str | None = None
 
 

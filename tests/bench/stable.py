@@ -12,11 +12,13 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import psutil
 
 from tests.bench.contestant import to_rest
+from tests.bench.huge_pages import read_pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tests.bench.contestant import Contestant
+    from tests.bench.huge_pages import Pages
     from tests.bench.runners.task import Figures, Task
 
 ROOT = Path(__file__).parents[2]
@@ -100,6 +102,13 @@ class Stable:
         others = (child for each, child in self._loaded.items() if each != contestant)
         return sum(child.cpu_s() for child in others)
 
+    def pages(self, contestant: Contestant) -> Pages | None:
+        """Return how the memory of `contestant` lies now; None: the system does not tell.
+
+        That of the largest of its processes, in which a server has its model.
+        """
+        return self._loaded[contestant].pages()
+
     def _unload(self, contestant: Contestant) -> None:
         self._loaded.pop(contestant).close()
 
@@ -147,9 +156,15 @@ class _Child:
 
     def cpu_s(self) -> float:
         """Return the CPU time of the process and its children until now."""
-        process = psutil.Process(self._process.pid)
-        times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+        times = [each.cpu_times() for each in self._family()]
         return sum(each.user + each.system for each in times)
+
+    def pages(self) -> Pages | None:
+        """Return how the memory of the largest process of the family lies now, if that is known."""
+        try:
+            return read_pages(max(self._family(), key=lambda each: each.memory_info().rss).pid)
+        except (psutil.Error, OSError, ValueError):  # one that ends meanwhile, an older kernel
+            return None
 
     def close(self) -> None:
         """End it: it ends by itself when there is nothing more to read, and ends its server."""
@@ -176,6 +191,10 @@ class _Child:
 
     def _end(self) -> str:
         return f"it ended with {self._process.wait(_END_WITHIN_S)}"
+
+    def _family(self) -> list[psutil.Process]:
+        process = psutil.Process(self._process.pid)
+        return [process, *process.children(recursive=True)]
 
     @staticmethod
     def _pipe(pipe: IO[str] | None) -> IO[str]:

@@ -65,6 +65,7 @@ def test_a_race_without_peers_writes_every_figure_and_a_picture(
     assert {lap.name for lap in laps} >= {names.TTFT, names.MEMORY, names.streams(2)}
     assert len(runs) == len(said) == ROUNDS * len(laps)
     assert all(value > 0 for run in runs for value in run["figures"].values())
+    assert all(run["pages"]["anon_bytes"] > 0 for run in runs)
     assert told["contestants"]["prefill"][names.OURS]["package"] == "tiny"
     assert told["machine"]["threads"] >= 1
     assert any(names.VLLM in line for line in told["absent"])
@@ -73,6 +74,7 @@ def test_a_race_without_peers_writes_every_figure_and_a_picture(
     assert len(png) > 5_000
     tables = race.tables()
     assert names.prefill(32) in tables
+    assert f"decode, {names.OURS}: in huge pages" in tables
     assert f"{names.VLLM} is left out" in tables
 
 

@@ -31,12 +31,24 @@ print('{"ready": {}}', flush=True)
 sys.stdin.readline()
 sys.exit(3)
 """
+HELD_BYTES = 100_000_000
 BUSY_CPU_S = 0.2
 BUSY = f"""
 import time
 while time.process_time() < 0.1 + {BUSY_CPU_S}:
     pass
 {COUNTING}
+"""
+# A small front, and the one that holds a model.
+FRONT_AND_ENGINE = f"""
+import subprocess
+engine = "held = b'x' * {HELD_BYTES}; print(flush=True); input()"
+child = subprocess.Popen(
+    [sys.executable, "-c", engine], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+)
+child.stdout.readline()
+{COUNTING}
+child.communicate()
 """
 FAILING = "sys.exit('no model')"
 
@@ -120,3 +132,22 @@ def test_what_idle_ones_compute_is_seen(programs: Programs, tmp_path: Path) -> N
         loaded.run(other, TASK)
         assert loaded.others_cpu_s(other) >= BUSY_CPU_S
         assert loaded.others_cpu_s(busy) < loaded.others_cpu_s(other)
+
+
+def test_memory_is_that_of_the_process_that_holds_the_model(
+    programs: Programs, tmp_path: Path
+) -> None:
+    contestant = programs("a", FRONT_AND_ENGINE)
+    with stable(tmp_path) as loaded:
+        loaded.run(contestant, TASK)
+        pages = loaded.pages(contestant)
+    assert pages is not None
+    assert pages.anon_bytes > HELD_BYTES
+
+
+def test_of_who_has_ended_no_memory_is_known(programs: Programs, tmp_path: Path) -> None:
+    contestant = programs("a", ENDING)
+    with stable(tmp_path) as loaded:
+        process = loaded.loaded(contestant)._process
+        process.communicate()
+        assert loaded.pages(contestant) is None

@@ -61,12 +61,6 @@ class Server:
         times = [each.cpu_times() for each in family]
         return sum(each.user + each.system for each in times)
 
-    def engine_pid(self) -> int:
-        """Return the process of the server's family that holds most memory of its own."""
-        family = [psutil.Process(self.process.pid)]
-        family += family[0].children(recursive=True)
-        return max(family, key=lambda each: each.memory_info().rss).pid
-
     def _open(self, path: str, body: Mapping[str, Any] | None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
