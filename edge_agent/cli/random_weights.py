@@ -20,7 +20,9 @@ from edge_agent.modelstore.workshop import opened
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from edge_agent.modelstore.card import Precision
+    from edge_agent.modelstore.card import Card, Precision
+    from edge_agent.modelstore.catalog import Catalog
+    from edge_agent.modelstore.manifest import Quantization
 
 _GB = 1e9
 _MODULE = "edge_agent.importers.noise"
@@ -32,6 +34,18 @@ def cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(cache) / "edge-agent" / "random-weights"
 
 
+def noise_name(name: str, asked: Precision) -> str:
+    """Return what the package of noise as large as the model of card `name` is called.
+
+    Raises:
+        ModelNotFound: there is no such card.
+        ModelError: the card does not tell its dimensions.
+    """
+    card = _card(catalog_of(config.home_dir()), name)
+    _, kind = planned(card, asked)
+    return _name_of(card, kind)
+
+
 def noise_package(name: str, asked: Precision) -> Path:
     """Return a prepared package of noise as large as the model of card `name`, made if need be.
 
@@ -41,10 +55,10 @@ def noise_package(name: str, asked: Precision) -> Path:
     """
     progress = Progress(sys.stderr)
     catalog = catalog_of(config.home_dir())
-    card = catalog.card(catalog.base(name))
+    card = _card(catalog, name)
     shape, kind = planned(card, asked)
     raw, packed = raw_bytes(shape, kind), packed_bytes(shape, kind)
-    package_name = f"{card.name}-noise-{kind.bits}-{kind.block}-{kind.head_bits}"
+    package_name = _name_of(card, kind)
     store = ModelStore(cache_dir())
     if package_name not in store.names():
         progress.say(f"making {(raw + packed) / _GB:.1f} GB of random weights in {cache_dir()}")
@@ -65,3 +79,11 @@ def noise_package(name: str, asked: Precision) -> Path:
     if subprocess.run(argv, env=environ, check=False).returncode != 0:
         progress.say("the weights stay as they are, on the heap")
     return store.package(package_name)
+
+
+def _card(catalog: Catalog, name: str) -> Card:
+    return catalog.card(catalog.base(name))
+
+
+def _name_of(card: Card, kind: Quantization) -> str:
+    return f"{card.name}-noise-{kind.bits}-{kind.block}-{kind.head_bits}"

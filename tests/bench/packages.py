@@ -8,13 +8,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_agent.cli.random_weights import noise_package
+from edge_agent.cli.random_weights import cache_dir, noise_name, noise_package
 from edge_agent.modelstore.card import Precision
 from tests.bench import names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+# Among the models of the peers: vLLM serves it.
+_CHECKPOINT = "smollm2-hf"
 _CARD = "phi-4-mini-instruct"
 # What the peers' generators make: everything in 4 bits, the head too.
 _LARGE = Precision(bits=4, block=128, head_bits=4)
@@ -22,9 +24,10 @@ _INT4 = ("--bits=4", "--block=32", "--head-bits=4", "--activations=int8")
 
 
 def large(environ: Mapping[str, str]) -> Path:
-    """Return `EDGE_BENCH_PACKAGE`, else a package of noise, made if need be."""
-    named = environ.get("EDGE_BENCH_PACKAGE")
-    return Path(named) if named else noise_package(_CARD, _LARGE)
+    """Return where the large package is, or will be: `EDGE_BENCH_PACKAGE`, else noise."""
+    if named := environ.get("EDGE_BENCH_PACKAGE"):
+        return Path(named)
+    return cache_dir(environ) / "models" / noise_name(_CARD, _LARGE)
 
 
 def small_home(environ: Mapping[str, str]) -> Path:
@@ -33,19 +36,28 @@ def small_home(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("EDGE_BENCH_HOME") or Path(cache) / "edge-agent" / "race").expanduser()
 
 
-def make_small(home: Path, checkpoint: Path) -> None:
-    """Fetch SmolLM2 as it is shipped, and import the same weights in 4 bits from `checkpoint`.
+def missing(environ: Mapping[str, str], peers_models: Path) -> tuple[Path, ...]:
+    """Return the packages that `make` has to make."""
+    models = small_home(environ) / "models"
+    wanted = [] if environ.get("EDGE_BENCH_PACKAGE") else [large(environ)]
+    wanted.append(models / names.SHIPPED)
+    if (peers_models / _CHECKPOINT).exists():
+        wanted.append(models / names.INT4)
+    return tuple(path for path in wanted if not path.exists())
 
-    A step that fails says why; the race then goes on without that package.
+
+def make(environ: Mapping[str, str], peers_models: Path) -> None:
+    """Make what is missing, and prepare all: noise unless the environment names a package, SmolLM2
+    as it is shipped, and the same weights in 4 bits from the checkpoint that peers have.
+
+    A small one that fails says why; the race then goes on without it.
+
+    Raises:
+        ModelError: there is no room for noise.
     """
-    if not (home / "models" / names.SHIPPED).exists():
-        _model(home, "pull", names.SHIPPED)
-    if not (home / "models" / names.INT4).exists() and checkpoint.exists():
-        _model(home, "import", str(checkpoint), f"--name={names.INT4}", *_INT4)
-    for name in (names.SHIPPED, names.INT4):
-        if (home / "models" / name).exists():
-            _model(home, "prepare", name, "--quick")
-        share_models(home, daemon_home(home, name))
+    if not environ.get("EDGE_BENCH_PACKAGE"):
+        noise_package(_CARD, _LARGE)
+    _make_small(small_home(environ), peers_models / _CHECKPOINT)
 
 
 def daemon_home(home: Path, package: str) -> Path:
@@ -59,6 +71,17 @@ def share_models(home: Path, daemon: Path) -> None:
     models = daemon / "models"
     if not models.exists():
         models.symlink_to(home / "models")
+
+
+def _make_small(home: Path, checkpoint: Path) -> None:
+    if not (home / "models" / names.SHIPPED).exists():
+        _model(home, "pull", names.SHIPPED)
+    if not (home / "models" / names.INT4).exists() and checkpoint.exists():
+        _model(home, "import", str(checkpoint), f"--name={names.INT4}", *_INT4)
+    for name in (names.SHIPPED, names.INT4):
+        if (home / "models" / name).exists():
+            _model(home, "prepare", name, "--quick")
+        share_models(home, daemon_home(home, name))
 
 
 def _model(home: Path, *verb: str) -> None:

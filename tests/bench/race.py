@@ -129,16 +129,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the race that the arguments ask for."""
     args = parse(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as an exception, which ends runners too
-    home = packages.small_home(os.environ)
     peers = peers_of(os.environ)
+    missing = packages.missing(os.environ, peers.models)
     if not args.estimate:
-        packages.make_small(home, peers.models / "smollm2-hf")
+        packages.make(os.environ, peers.models)
     entrants = Field(
-        peers, package=packages.large(os.environ), small_home=home, threads=args.threads
+        peers,
+        package=packages.large(os.environ),
+        small_home=packages.small_home(os.environ),
+        threads=args.threads,
+        promised=missing if args.estimate else (),
     )
     course = list(heats(course_of(args), entrants, args.only))
     print(f"about {minutes(course, args.rounds):.0f} minutes", file=sys.stderr)  # noqa: T201
     if args.estimate:
+        for path in missing:
+            print(f"and before that, once: making {path}", file=sys.stderr)  # noqa: T201
         return 0
     race = Race(out=args.out, rounds=args.rounds, absent=entrants.absent)
     race.run(course, lambda line: print(line, file=sys.stderr))  # noqa: T201  # how far it is

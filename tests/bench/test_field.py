@@ -50,6 +50,14 @@ def test_the_server_that_was_built_is_found(tmp_path: Path) -> None:
     assert peers_of({"PEERS_HOME": str(tmp_path)}).llama_server == folder / "llama-server"
 
 
+def test_what_is_promised_counts_as_there(tmp_path: Path) -> None:
+    nobody = peers_of({"PEERS_HOME": str(tmp_path)})
+    large = tmp_path / "large"
+    there = Field(nobody, package=large, small_home=tmp_path, threads=2, promised=[large])
+    assert there.ours(context=512)
+    assert there.small(names.INT4_PLAIN, names.INT4, context=512) == []
+
+
 def test_who_is_missing_is_left_out_and_said_so(tmp_path: Path) -> None:
     there = field(peers_of({"PEERS_HOME": str(tmp_path)}), tmp_path)
     assert there.llama(names.LLAMA_Q4_0, context=512) == []

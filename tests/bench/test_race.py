@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.bench import names
+from tests.bench import names, packages
 from tests.bench.field import Field, peers_of
-from tests.bench.race import Race, course_of, parse
+from tests.bench.race import Race, course_of, main, parse
 from tests.bench.stable import ROOT
 from tests.bench.track import COURSES, Course, heats
 from tests.bench.workloads import Workload
@@ -132,6 +134,26 @@ def test_what_cannot_be_run_is_refused(
     with pytest.raises(SystemExit):
         parse(options)
     assert said in capsys.readouterr().err
+
+
+def test_an_estimate_says_what_has_to_be_made_and_makes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("EDGE_BENCH_PACKAGE", "EDGE_BENCH_HOME", "EDGE_BENCH_MODELS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PEERS_HOME", str(tmp_path / "no-peers"))
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        assert main(["--estimate", "--rounds", "60"]) == 0
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+    about, large, small = capsys.readouterr().err.splitlines()
+    assert int(about.split()[1]) > 60  # the packages that are not there yet take part
+    assert large == f"and before that, once: making {packages.large(os.environ)}"
+    assert small.endswith(f"/{names.SHIPPED}")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_explains_itself() -> None:
