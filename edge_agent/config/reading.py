@@ -12,6 +12,7 @@ import yaml
 from msgspec import Struct
 
 from edge_agent.config.knobs import knobs
+from edge_agent.config.origin import Variable, laid_over, origin
 from edge_agent.config.settings import Config
 from edge_agent.errors import ConfigError
 
@@ -28,19 +29,22 @@ def load(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> C
     """Read the configuration from `path` (else the default file, if there) and the environment.
 
     Raises:
-        ConfigError: unreadable file, bad YAML, unknown key, wrong type or out of range.
+        ConfigError: unreadable file, bad YAML, unknown key, wrong type or out of range; it names
+            the file, or the variables that are to blame. What a variable replaces is not looked at.
     """
     if path is None and (named := environ.get("EDGE_AGENT_CONFIG")):
         path = Path(named)
     where = str(path or DEFAULT_FILE)
-    tree = _read_yaml(path) if path or DEFAULT_FILE.is_file() else {}
-    _check_keys(tree, Config, where)
-    for name, value in _environment(environ):
-        _insert(tree, name, value)
+    file = _read_yaml(path) if path or DEFAULT_FILE.is_file() else {}
+    _check_keys(file, Config, where)
+    variables = tuple(_environment(environ))
     try:
-        return msgspec.convert(tree, Config)
+        return msgspec.convert(laid_over(file, variables), Config)
     except msgspec.ValidationError as exc:
-        raise ConfigError(where, str(exc).replace("`$.", "`")) from exc
+        problem = str(exc)
+        raise ConfigError(
+            origin(problem, where, file, variables), problem.replace("`$.", "`")
+        ) from exc
 
 
 def _read_yaml(path: Path | None) -> dict[str, Any]:
@@ -56,29 +60,17 @@ def _read_yaml(path: Path | None) -> dict[str, Any]:
     return tree
 
 
-def _environment(environ: Mapping[str, str]) -> Iterator[tuple[str, object]]:
+def _environment(environ: Mapping[str, str]) -> Iterator[Variable]:
     for variable, text in sorted(environ.items()):
         if not variable.startswith(ENV_PREFIX) or variable in ENV_RESERVED:
             continue
         dotted = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".")
         _check_key(dotted, [knob.path for knob in knobs()], f"environment {variable}")
         try:
-            yield dotted, yaml.safe_load(text)
+            yield Variable(variable, dotted, yaml.safe_load(text))
         except yaml.YAMLError as exc:
             msg = f"environment {variable}"
             raise ConfigError(msg, str(exc)) from exc
-
-
-def _insert(tree: dict[str, Any], dotted: str, value: object) -> None:
-    *parents, leaf = dotted.split(".")
-    for parent in parents:
-        if tree.get(parent) is None:  # not there, or a section without keys
-            tree[parent] = {}
-        section: object = tree[parent]
-        if not isinstance(section, dict):
-            return  # the file is wrong here, and the check of the whole will say so
-        tree = section
-    tree[leaf] = value
 
 
 def _check_keys(tree: Mapping[str, Any], cls: type[Struct], where: str, prefix: str = "") -> None:

@@ -78,12 +78,24 @@ def test_a_file_that_cannot_be_read_is_named(file: Path) -> None:
         ("EDGE_AGENT_HTTP__LISTN", "[]", "the nearest known key is 'http.listen'"),
         ("EDGE_AGENT_HTTP", "{}", "unknown key 'http'"),
         (LISTEN, "[", "while parsing"),
+        (LISTEN, "hello", "Expected `array`, got `str` - at `http.listen`"),
+        ("EDGE_AGENT_ENGINE__SLOTS", "0", "Expected `int` >= 1 - at `engine.slots`"),
+        ("EDGE_AGENT_MEMORY__BUDGET", "much", "memory.budget: expected bytes or a size"),
     ],
 )
-def test_a_variable_that_is_wrong_is_named(variable: str, value: str, words: str) -> None:
+@pytest.mark.parametrize("text", ["", "http: {max_body_bytes: 2048}\nengine: {context: 512}\n"])
+def test_a_variable_that_is_wrong_is_named(
+    file: Path, text: str, variable: str, value: str, words: str
+) -> None:
+    file.write_text(text)
     with pytest.raises(ConfigError, match=f"^environment {variable}: ") as caught:
-        load(None, {variable: value})
+        load(file, {variable: value})
     assert words in str(caught.value)
+
+
+def test_a_mistake_of_the_file_that_a_variable_replaces_does_no_harm(file: Path) -> None:
+    file.write_text("http: {listen: hello}\n")
+    assert load(file, {LISTEN: "[]"}).http.listen == ()
 
 
 def test_a_variable_below_a_section_that_is_none_leaves_the_mistake_to_the_file(file: Path) -> None:
