@@ -12,30 +12,59 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 from pathlib import Path
 
 from edge_agent.modelstore.prepared import HUGE_PAGE_BYTES
+
+# What is looked at together: less than a second of reading where the second time is in vain too.
+_PART_BYTES = 32 * HUGE_PAGE_BYTES
 
 
 def read_ahead(path: Path, *, start: int) -> int:
     """Read `path` from byte `start` to its end into the page cache; return how many bytes.
 
-    What lies there already stays as it is.
+    What lies there in small pages, of a copy or a backup that read it, is dropped and read once
+    more; what other processes have mapped stays as it is.
 
     Raises:
         OSError: the file cannot be read.
     """
     first = start // HUGE_PAGE_BYTES * HUGE_PAGE_BYTES
     with path.open("rb") as file:
-        length = file.seek(0, 2) - first
-        if length <= 0:
-            return 0
-        with mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ, offset=first) as pages:
-            pages.madvise(mmap.MADV_HUGEPAGE)
-            # A look at one byte reads the huge page around it.
-            for place in range(0, length, HUGE_PAGE_BYTES):
-                pages[place]
-    return length
+        end = file.seek(0, os.SEEK_END)
+        is_worth_it = True
+        for place in range(first, end, _PART_BYTES):
+            length = min(_PART_BYTES, end - place)
+            huge_bytes = _read_part(file.fileno(), place, length)
+            if is_worth_it and huge_bytes < length // 2:
+                os.posix_fadvise(file.fileno(), place, length, os.POSIX_FADV_DONTNEED)
+                # Where that changes nothing it will not for the rest, and a slow card takes half
+                # a minute for two gigabytes.
+                is_worth_it = _read_part(file.fileno(), place, length) > huge_bytes
+    return max(0, end - first)
+
+
+def _read_part(file: int, place: int, length: int) -> int:
+    """Read that part into the page cache; return how many bytes of it lie in huge pages."""
+    before = _huge_bytes()
+    with mmap.mmap(file, length, access=mmap.ACCESS_READ, offset=place) as pages:
+        pages.madvise(mmap.MADV_HUGEPAGE)
+        # A look at one byte reads the huge page around it.
+        for one in range(0, length, HUGE_PAGE_BYTES):
+            pages[one]
+        return _huge_bytes() - before
+
+
+def _huge_bytes() -> int:
+    """Return how much of files this process has mapped in huge pages (`proc_pid_smaps(5)`)."""
+    try:
+        told = Path("/proc/self/smaps_rollup").read_text(encoding="ascii")
+    except OSError:  # a kernel before 4.14
+        return 0
+    return sum(
+        int(line.split()[1]) * 1024 for line in told.splitlines() if line.startswith("FilePmd")
+    )
 
 
 def read_again_ahead(path: Path, *, start: int) -> int:

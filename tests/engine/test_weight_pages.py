@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_agent.engine import weight_pages
 from edge_agent.engine.weight_pages import read_again_ahead, read_ahead
 from edge_agent.modelstore.prepared import HUGE_PAGE_BYTES
 
@@ -44,6 +45,58 @@ def test_all_from_the_start_on_is_read(weights: Path, start: int) -> None:
 
     assert read >= SIZE - start
     assert missing_pages(weights, start=start) == 0
+
+
+def huge_bytes(path: Path) -> int:
+    """Return how much of `path` lies in the page cache in huge pages."""
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages,
+    ):
+        pages.madvise(mmap.MADV_HUGEPAGE)
+        for place in range(0, len(pages), mmap.PAGESIZE):
+            pages[place]
+        told = Path("/proc/self/smaps").read_text().split(str(path.resolve()))[1]
+    return int(told.split("FilePmdMapped:")[1].split()[0]) * 1024
+
+
+def read_in_small_pages(path: Path) -> None:
+    with path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        for place in range(0, SIZE, mmap.PAGESIZE):
+            os.pread(file.fileno(), mmap.PAGESIZE, place)
+
+
+def test_what_lies_there_in_small_pages_is_read_again_in_huge_ones(weights: Path) -> None:
+    read_ahead(weights, start=0)
+    from_nothing = huge_bytes(weights)  # none on a system without huge pages for files
+    read_in_small_pages(weights)
+
+    read_ahead(weights, start=0)
+
+    assert huge_bytes(weights) == from_nothing
+    assert missing_pages(weights, start=0) == 0
+
+
+def test_it_is_read_again_once_where_that_is_in_vain(
+    weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weight_pages, "_PART_BYTES", HUGE_PAGE_BYTES)
+    dropped: list[int] = []
+    advise = os.posix_fadvise
+
+    def note(file: int, offset: int, length: int, advice: int) -> None:
+        dropped.append(offset)
+        advise(file, offset, length, advice)
+
+    monkeypatch.setattr(os, "posix_fadvise", note)
+    monkeypatch.setattr(weight_pages, "_huge_bytes", lambda: 0)
+
+    read_ahead(weights, start=0)
+
+    assert dropped == [0]
+    assert missing_pages(weights, start=0) == 0
 
 
 def test_behind_the_end_there_is_nothing_to_read(weights: Path) -> None:
