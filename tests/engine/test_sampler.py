@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edge_agent.engine.sampler import Picker, _block_sums, _holds
+from edge_agent.engine.sampler import Picker
 from edge_agent.messages import Sampling
 
 LOGITS = np.log(np.array([0.1, 0.4, 0.05, 0.3, 0.15], np.float32))
@@ -167,19 +167,21 @@ def test_the_nucleus_of_a_large_vocabulary_is_what_it_is_by_definition() -> None
     assert float(((seen - wanted) ** 2 / wanted).sum()) < 21.1
 
 
-@given(st.sampled_from([1, 700, 20_000, 40_000]), st.integers(0, 1 << 32))
-def test_a_token_has_all_heavier_ones_ahead_and_equals_of_lower_ids(size: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    # Eighths, so that every sum is exact.
-    weights = (rng.integers(0, 9, size) / 8).astype(np.float32)
-    token = int(rng.integers(size))
-    ids = np.arange(size)
-    equal = weights == weights[token]
-    ahead = float(weights[(weights > weights[token]) | (equal & (ids < token))].sum())
+@pytest.mark.parametrize("shift", [-1000, -40, -20, 60, 90, 1000])
+@pytest.mark.parametrize("options", [{"top_p": 0.9, "min_p": 0.1}, {"top_k": 700}, {}], ids=str)
+def test_how_high_all_logits_are_does_not_matter(options: dict[str, Any], shift: int) -> None:
+    # Eighths, so that shifting them rounds nothing.
+    logits = np.round(PEAKED * 8) / np.float32(8)
+    shifted = logits + np.float32(shift)
+    one, other = picker(vocab=1100, seed=2, **options), picker(vocab=1100, seed=2, **options)
 
-    sums = _block_sums(weights)
-    assert _holds(weights, sums, token, least=ahead)
-    assert not _holds(weights, sums, token, least=ahead + 1 / 16)
+    for _ in range(50):
+        assert one.pick(logits.copy()) == other.pick(shifted.copy())
+
+
+def test_a_min_p_of_1_keeps_the_heaviest() -> None:
+    for top_k in (0, 700):
+        assert set(np.flatnonzero(drawn(50, PEAKED, min_p=1, top_k=top_k))) == {PEAKED.argmax()}
 
 
 def test_few_and_all_draw_the_same_by_the_same_noise() -> None:
