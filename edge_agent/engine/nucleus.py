@@ -19,7 +19,7 @@ import numpy as np
 from edge_agent.engine.draw import BLOCK_TOKENS, block_sums, draw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from edge_agent.engine.draw import Sums, Weights
 
@@ -36,7 +36,7 @@ class Mark(NamedTuple):
     token: int
 
     def flags(self, weights: Weights, part: slice) -> Weights:
-        """Return 1 for what is ahead of `part` of the `weights` [vocab], and 0 for the others.
+        """Return, for each of a part of `weights` [vocab], 1 if it is ahead of the mark and else 0.
 
         As float32: a product with booleans takes twice the time.
         """
@@ -48,11 +48,11 @@ class Mark(NamedTuple):
         return flags.astype(np.float32)
 
     def ahead(self, weights: Weights, part: slice) -> Weights:
-        """Return a copy of `part` of the `weights` [vocab] with 0 for what is not ahead."""
+        """Return a copy of a part of `weights` [vocab] with 0 for what is not ahead."""
         return weights[part] * self.flags(weights, part)
 
     def sums(self, weights: Weights, part: slice) -> Sums:
-        """Return what is ahead in every block of `part`, which begins one, of `weights` [vocab]."""
+        """Return the sums of what is ahead, of every block of a part of `weights` [vocab]."""
         return block_sums(weights[part], self.flags(weights, part))
 
 
@@ -69,13 +69,14 @@ def draw_kept(
         least: what a token weighs at least to stay, after that; the heaviest one does.
     """
     vocab = len(weights)
-    mark = Mark(np.float32(0), vocab)
-    mass = float(sums.sum(dtype=np.float64))
+    mass = float(sums.sum())
+    left: Callable[[slice], Weights] = weights.__getitem__
     while True:
-        token = draw(sums, partial(mark.ahead, weights), rng)
+        token = draw(sums, left, rng)
         drawn = Mark(weights[token], token)
         if drawn.weight < least:
             mark = Mark(least, vocab)
+            left = partial(mark.ahead, weights)
             sums = np.concatenate([mark.sums(weights, part) for part in _stretches(vocab)])
             continue
         if drawn.weight > (1 - top_p) * mass:
@@ -83,7 +84,7 @@ def draw_kept(
         ahead = sums_ahead(weights, drawn, sums, holding=top_p * mass)
         if ahead is None:
             return token
-        mark, sums = drawn, ahead
+        left, sums = partial(drawn.ahead, weights), ahead
 
 
 def sums_ahead(weights: Weights, mark: Mark, sums: Sums, *, holding: float) -> Sums | None:
@@ -97,17 +98,19 @@ def sums_ahead(weights: Weights, mark: Mark, sums: Sums, *, holding: float) -> S
         sums: of every block, of the tokens that are left.
         holding: the weight that is asked for, above 0.
     """
-    most_behind = float(sums.sum(dtype=np.float64)) - holding
+    most_behind = float(sums.sum()) - holding
+    if most_behind < 0:
+        return None
     behind, found = 0.0, []
     for part in _stretches(len(weights)):
         found.append(mark.sums(weights, part))
         seen = sums[part.start // BLOCK_TOKENS :][: len(found[-1])]
-        behind += float((seen - found[-1]).sum(dtype=np.float64))
+        behind += float((seen - found[-1]).sum())
         # Not `>`: a broken model's NaN end the search.
         if not behind <= most_behind:
             return None
     ahead = np.concatenate(found)
-    return ahead if ahead.sum(dtype=np.float64) >= holding else None
+    return ahead if ahead.sum() >= holding else None
 
 
 def _stretches(vocab: int) -> Iterator[slice]:

@@ -97,7 +97,7 @@ def _weigh(logits: Logits, inverse: np.float32) -> tuple[Weights, Sums]:
     with np.errstate(over="ignore"):
         weights = _exp(logits, inverse)
         sums = block_sums(weights)
-    if not _LEAST_MASS <= sums.sum(dtype=np.float64) <= _MOST_MASS:
+    if not _LEAST_MASS <= sums.sum() <= _MOST_MASS:
         weights = _exp(logits - logits.max(), inverse)
         sums = block_sums(weights)
     return weights, sums
