@@ -106,10 +106,10 @@ def sums_ahead(weights: Weights, mark: Mark, sums: Sums, *, holding: float) -> S
         found.append(mark.sums(weights, part))
         seen = sums[part.start // BLOCK_TOKENS :][: len(found[-1])]
         behind += float((seen - found[-1]).sum())
-        # Not `>`: a broken model's NaN end the search.
-        if not behind <= most_behind:
+        if behind > most_behind:
             return None
     ahead = np.concatenate(found)
+    # The difference may have been rounded the other way; a broken model's NaN hold nothing.
     return ahead if ahead.sum() >= holding else None
 
 

@@ -66,3 +66,9 @@ def test_the_weights_stay_as_they_are(size: int, seed: int, top_p: float) -> Non
     assert weights.tolist() == before.tolist()
     if top_p == 1e-12:
         assert token == weights.argmax()
+
+
+def test_a_broken_row_holds_nothing_ahead() -> None:
+    weights = np.full(40_000, np.nan, np.float32)
+
+    assert sums_ahead(weights, Mark(weights[3], 3), block_sums(weights), holding=np.nan) is None
