@@ -84,7 +84,7 @@ class Budget:
             + running * _SLOT_BYTES
             + sampler
             + _HEAP_BYTES
-            + self._attention_bytes
+            + self._attention_bytes(running)
         )
 
     def shared_bytes(self, *, slots: int) -> int:
@@ -108,12 +108,12 @@ class Budget:
     def _pages(self, num_bytes: int) -> int:
         return -(-num_bytes // self.page_bytes)
 
-    @property
-    def _attention_bytes(self) -> int:
+    def _attention_bytes(self, running: int) -> int:
         """Return what attention has beside the cache: its buffers are as long as the context."""
         return attention_bytes(
             self.shape,
             self.kv_dtype,
+            slots=running,
             chunk_tokens=self.chunk_tokens,
             context_tokens=self.context_tokens,
         )

@@ -38,9 +38,11 @@ TOKENIZER_BYTES_PER_ENTRY = 350
 RESERVE_BYTES = 256 << 20
 # onnxruntime's own buffers and the heap's slack, beside the arrays that are counted.
 SLACK_BYTES = 48 << 20
-# Buffers of attention grow with every chunk, and what was let go fits none of the later ones: so
-# much more the library's arena had at worst, after prompts of growing length.
-_ATTENTION_WASTE_BYTES = {"fp16": 128 << 20, "int8": 12 << 20}
+# Gateways have four cores, and each turns one head of an fp16 cache into floats at a time.
+_CORES = 4
+# Buffers of attention over an int8 cache grow with every chunk, and what was let go fits none of
+# the later ones: so much more the library's arena had at worst, after prompts of growing length.
+_INT8_WASTE_BYTES = 12 << 20
 # Numbers of all heads that are floats at once, of one token of an int8 cache. Measured on
 # Phi-4-mini's attention, 128 tokens after 8,192: all 8 heads at once take 1.10 of the time over a
 # float cache, two 1.22, one 1.34, and the kernel for int8 caches 2.4. More than one would not leave
@@ -163,14 +165,16 @@ def fit(  # noqa: PLR0913  # the plain values that it depends on, each named
         "as much as one slot" if prefix_bytes is None else "as configured",
         per_token * context if prefix_bytes is None else prefix_bytes,
     )
-    scores = attention_bytes(shape, kv_dtype, chunk_tokens=chunk_tokens, context_tokens=context)
+    scores = attention_bytes(
+        shape, kv_dtype, slots=slots, chunk_tokens=chunk_tokens, context_tokens=context
+    )
     attention = Line("attention", f"beside a cache of {kv_dtype}, {context} tokens", scores)
     fixed = tuple(_fixed(shape, slots=slots, chunk_tokens=chunk_tokens))
     lines = (weights, *(line for line in (cache, kept, attention) if line.num_bytes), *fixed)
     available = max(0, free_bytes - RESERVE_BYTES)
     needed = sum(line.num_bytes for line in lines)
     # What a token more costs: in every slot, in the one more that is kept, and in attention.
-    step = _attention_bytes_per_token(shape, kv_dtype, chunk_tokens)
+    step = _attention_bytes_per_token(shape, kv_dtype, slots, chunk_tokens)
     step += per_token * (slots + (prefix_bytes is None))
     more = (available - needed) // step
     return Fit(
@@ -182,16 +186,18 @@ def fit(  # noqa: PLR0913  # the plain values that it depends on, each named
     )
 
 
-def attention_bytes(shape: Shape, kv_dtype: str, *, chunk_tokens: int, context_tokens: int) -> int:
-    """Return what attention takes beside the cache while a prompt is read, of `context_tokens`.
+def attention_bytes(
+    shape: Shape, kv_dtype: str, *, slots: int, chunk_tokens: int, context_tokens: int
+) -> int:
+    """Return what attention takes beside the cache while prompts of `context_tokens` are read.
 
-    It grows with the context, and nothing over fp32.
+    `slots` of them run at once. It grows with the context, and nothing over fp32.
     """
-    if not context_tokens or not (
-        per_token := _attention_bytes_per_token(shape, kv_dtype, chunk_tokens)
-    ):
+    per_token = _attention_bytes_per_token(shape, kv_dtype, slots, chunk_tokens)
+    if not context_tokens or not per_token:
         return 0
-    return per_token * (context_tokens + chunk_tokens) + _ATTENTION_WASTE_BYTES[kv_dtype]
+    waste = _INT8_WASTE_BYTES if kv_dtype == "int8" else 0
+    return per_token * (context_tokens + chunk_tokens) + waste
 
 
 def heads_at_once(shape: Shape) -> int:
@@ -200,15 +206,17 @@ def heads_at_once(shape: Shape) -> int:
     return max(n for n in range(1, shape.kv_heads + 1) if shape.kv_heads % n == 0 and n <= fitting)
 
 
-def _attention_bytes_per_token(shape: Shape, kv_dtype: str, chunk_tokens: int) -> int:
-    """Return what attention takes for each token it looks back at, measured with onnxruntime 1.32.
+def _attention_bytes_per_token(shape: Shape, kv_dtype: str, slots: int, chunk_tokens: int) -> int:
+    """Return what attention takes for each token of the context, measured with onnxruntime 1.32.
 
-    fp16: scores of one chunk, of all heads, in half and in full precision. int8: K and V of some
-    heads as floats. fp32 needs nothing.
+    fp16: scores as floats, a chunk of all heads for each slot, in one block of which the library's
+    arena comes to hold up to a slot's part more, in a second place; and heads of K or V as floats.
+    int8: K and V of some heads as floats, for one slot at a time. fp32 needs nothing.
     """
     match kv_dtype:
         case "fp16":
-            return shape.heads * chunk_tokens * 6
+            scores = (slots + 1) * shape.heads * chunk_tokens
+            return _FLOAT_BYTES * (scores + _CORES * shape.head_dim)
         case "int8":
             return _BYTES_PER_FLOAT_AT_ONCE * heads_at_once(shape) * shape.head_dim
         case _:

@@ -25,9 +25,9 @@ GIB = 1 << 30
 ALL = ("fp32", "fp16", "int8")
 
 
-def phi(free_bytes: int, *, slots: int = 1, context: int = 4096) -> Judge:
+def phi(free_bytes: int, *, slots: int = 1, context: int = 4096, chunk_tokens: int = 128) -> Judge:
     return judge_of(
-        Engine(slots=slots, context=context),
+        Engine(slots=slots, context=context, chunk_tokens=chunk_tokens),
         PHI,
         int4(128),
         free_bytes=free_bytes,
@@ -60,8 +60,9 @@ def test_without_scales_half_precision_must_do_and_the_remedy_is_named() -> None
 
 
 def test_where_the_scores_cost_more_than_the_cache_saves_fp32_stays() -> None:
-    # A short context: half of its cache is less than what scores take beside it.
-    assert choose("auto", phi(GIB, context=256), ("fp32", "fp16")).kv_dtype == "fp32"
+    # A short context in long chunks: half of its cache is less than what scores take beside it.
+    judge = phi(GIB, context=256, chunk_tokens=512)
+    assert choose("auto", judge, ("fp32", "fp16")).kv_dtype == "fp32"
 
 
 def test_a_package_of_old_has_but_one_kind() -> None:
